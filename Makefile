@@ -1,0 +1,218 @@
+# The manual: `make` alone prints it. CI calls the same targets.
+
+MODEL      ?= sentiment
+PRESET     ?= base
+DATA       ?=
+RUN        ?=
+BACKEND    ?= keras
+SPLIT      ?=
+FOLDER     ?=
+KEEP       ?= 2
+REPOSITORY ?= model_repository
+PORT       ?= 8500
+REST_PORT  ?= 8501
+ENGINE     ?=
+TESTS      ?=
+MARKS      ?= not slow and not bench
+ARGS       ?=
+VENV       ?= .venv
+
+#= MODEL       the model, also the name it is served under (default: sentiment)
+#= PRESET      train: named configuration, base or tiny (default: base)
+#= DATA        train, evaluate: data folder, several for train
+#= RUN         run folder (default: runs/MODEL; evaluate, publish: shipped weights)
+#= BACKEND     evaluate: keras, saved_model, onnx or grpc (default: keras)
+#= SPLIT       evaluate: train, dev, test or all (default: test, else dev, else all)
+#= FOLDER      evaluate, export, publish: version folder (default: RUN/export)
+#= KEEP        prune: how many versions stay (default: 2)
+#= REPOSITORY  the published models (default: model_repository)
+#= PORT        serve, smoke: gRPC port (default: 8500); REST_PORT for metrics (default: 8501)
+#= ENGINE      up: embedded or tfserving (default: what .env says)
+#= TESTS       test: files or folders to run (default: all)
+#= MARKS       test: pytest marks (default: not slow and not bench; MARKS= runs everything)
+#= ARGS        further arguments of the command
+#= VENV        the virtual environment (default: .venv)
+
+# Every finished model.
+MODELS := sentiment
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+# ONNX Runtime's official builds send usage data to their maker unless told not to.
+export ORT_DISABLE_TELEMETRY ?= 1
+# Installing skips byte code; the first import of a module writes it.
+unexport PYTHONDONTWRITEBYTECODE
+
+PY        := $(VENV)/bin/python
+READY     := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+RUN_DIR    = $(or $(RUN),runs/$(MODEL))
+FOLDER_DIR = $(or $(FOLDER),$(RUN_DIR)/export)
+COMPOSE   ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+##@ Start here
+.PHONY: help
+help: ## print this
+	@awk '/^##@ /{printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## /{name=$$0; sub(/:.*/, "", name); sub(/.*## /, ""); printf "  make %-10s %s\n", name, $$0} \
+	  /^#= /{sub(/^#= /, ""); variables = variables "  " $$0 "\n"} \
+	  END{printf "\nVariables\n%s", variables}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(READY) ## make the virtual environment: server, client, training and export
+
+.PHONY: demo
+demo: $(MODELS:%=published-%) ## publish the shipped models, serve them, ask them, stop
+	@$(PY) -m clients.demo --repository $(REPOSITORY) $(ARGS)
+
+##@ Models
+.PHONY: train
+train: $(READY) ## train MODEL with PRESET on DATA into RUN
+	@$(PY) -m models train $(MODEL) --preset $(PRESET) --run $(RUN_DIR) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+.PHONY: evaluate
+evaluate: $(READY) ## measure MODEL on DATA with BACKEND; the last line is JSON
+	@$(PY) -m models evaluate $(MODEL) --backend $(BACKEND) $(if $(DATA),--data $(DATA)) \
+	  $(if $(SPLIT),--split $(SPLIT)) $(if $(RUN),--run $(RUN)) \
+	  $(if $(FOLDER),--version-folder $(FOLDER)) --repository $(REPOSITORY) $(ARGS)
+
+.PHONY: export
+export: $(READY) ## write RUN of MODEL as SavedModel and ONNX into FOLDER, and compare them
+	@$(PY) -m export $(MODEL) --run $(RUN_DIR) --to saved_model onnx --out $(FOLDER_DIR) $(ARGS)
+
+##@ Releases
+.PHONY: publish
+publish: $(READY) ## publish FOLDER, RUN or the shipped weights of MODEL as the next version
+	@$(PY) -m export publish $(MODEL) $(if $(FOLDER),--folder $(FOLDER)) \
+	  $(if $(RUN),--run $(RUN)) --repository $(REPOSITORY) $(ARGS)
+
+.PHONY: rollback
+rollback: $(READY) ## take the newest version of MODEL back
+	@$(PY) -m export rollback $(MODEL) --repository $(REPOSITORY) $(ARGS)
+
+.PHONY: prune
+prune: $(READY) ## delete all but the newest KEEP versions of MODEL
+	@$(PY) -m export prune $(MODEL) --keep $(KEEP) --repository $(REPOSITORY) $(ARGS)
+
+##@ Serving
+.PHONY: serve
+serve: published-$(MODEL) ## serve MODEL here: gRPC on PORT, metrics on REST_PORT
+	@$(PY) -m serving --port=$(PORT) --rest_api_port=$(REST_PORT) --model_name=$(MODEL) \
+	  --model_base_path=$(REPOSITORY)/$(MODEL) --enable_batching $(ARGS)
+
+.PHONY: up
+up: $(MODELS:%=published-%) ## start ENGINE and Prometheus with Docker Compose
+	@$(if $(ENGINE),ENGINE=$(ENGINE) COMPOSE_PROFILES=$(ENGINE)) $(COMPOSE) up --detach $(ARGS)
+	@$(COMPOSE) ps
+
+.PHONY: down
+down: ## stop what `make up` started
+	@COMPOSE_PROFILES=embedded,tfserving $(COMPOSE) down --remove-orphans $(ARGS)
+
+.PHONY: logs
+logs: ## follow the logs of what `make up` started
+	@COMPOSE_PROFILES=embedded,tfserving $(COMPOSE) logs --follow --tail=100 $(ARGS)
+
+.PHONY: smoke
+smoke: $(READY) ## ask the server on PORT for its health, its versions of MODEL and one answer
+	@$(PY) -m clients health --target localhost:$(PORT)
+	@$(PY) -m clients status --target localhost:$(PORT) $(MODEL)
+	@$(PY) -m clients sentiment --target localhost:$(PORT) "A joy from start to end."
+
+.PHONY: bench
+bench: $(READY_DEV) published-$(MODEL) ## requests/s and latencies of MODEL beside raw ONNX Runtime
+	@$(PY) -m tests.bench $(MODEL) --repository $(REPOSITORY) $(ARGS)
+
+##@ Development
+.PHONY: test
+test: $(READY_DEV) ## run the tests with coverage
+	@$(PY) -m pytest $(if $(MARKS),-m "$(MARKS)") --cov --cov-report=term $(TESTS) $(ARGS)
+
+.PHONY: lint
+lint: $(READY_DEV) ## ruff (rules and format) and the allowed imports
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/lint-imports
+
+.PHONY: type
+type: $(READY_DEV) ## mypy
+	@$(VENV)/bin/mypy
+
+.PHONY: format
+format: $(READY_DEV) ## let ruff format and repair what it can
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+.PHONY: protos
+protos: $(READY_DEV) ## compile protocol/proto into protocol/descriptors.binpb
+	@$(PY) -m protocol.compile
+
+.PHONY: lock
+lock: $(READY_DEV) ## pin the newest versions that pyproject.toml allows in constraints.txt
+	@$(PY) -m pip install --quiet --dry-run --ignore-installed --report $(VENV)/lock.json $(EVERYTHING)
+	@$(PY) -c "$$WRITE_PINS" $(VENV)/lock.json constraints.txt
+
+.PHONY: clean
+clean: ## remove the environment and caches; runs and published models stay
+	@rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .hypothesis .import_linter_cache \
+	  .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- how the environment is made ------------------------------------------------------------
+
+EVERYTHING := '.[serve,tensorflow,dev]'
+
+# The first Python found that pyproject.toml allows.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+  $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+  && command -v $$name && break; done)
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; set PYTHON=" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml constraints.txt | $(PY)
+	$(call install,'.[serve$(comma)tensorflow]')
+
+$(READY_DEV): pyproject.toml constraints.txt | $(PY)
+	$(call install,$(EVERYTHING))
+	@touch $(READY)
+
+comma := ,
+
+# Installs with exact versions; shows time and count while pip is silent, its log if it fails.
+define install
+	@$(PY) -m pip install --no-compile --disable-pip-version-check --no-input \
+	  --constraint constraints.txt --editable $(1) >$(VENV)/install.log 2>&1 & pid=$$!; \
+	if [ -t 1 ]; then end='\r' every=1; else end='\n' every=10; fi; \
+	while sleep 1; kill -0 $$pid 2>/dev/null; do \
+	  ((SECONDS % every)) && continue; \
+	  count=$$(find $(VENV)/lib -maxdepth 3 -name '*.dist-info' | wc -l); \
+	  printf "installing into $(VENV): %3d s, %3d packages$$end" $$SECONDS $$count; \
+	done; \
+	if wait $$pid; then printf "$(VENV) is ready after %d s%20s\n" $$SECONDS ""; \
+	else echo; tail -n 40 $(VENV)/install.log >&2; exit 1; fi
+	@touch $@
+endef
+
+# Published from shipped weights, or trained small where none are shipped.
+published-%: $(READY)
+	@$(PY) -m export publish $* --repository $(REPOSITORY) --if-missing
+
+define WRITE_PINS
+import json, pathlib, sys
+report, target = map(pathlib.Path, sys.argv[1:])
+found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+pins = {item["name"].lower().replace("_", "-"): item["version"] for item in found}
+pins.pop("keras-model-service")
+head = [line for line in target.read_text().splitlines() if line.startswith("#")]
+lines = head + sorted(f"{name}=={version}" for name, version in pins.items())
+target.write_text("\n".join(lines) + "\n")
+endef
+export WRITE_PINS

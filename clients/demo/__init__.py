@@ -1,0 +1,1 @@
+"""A walk through everything that is published: `python -m clients.demo`."""

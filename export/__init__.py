@@ -1,0 +1,1 @@
+"""Turns trained models into version folders and publishes them to a model repository."""

@@ -1,0 +1,144 @@
+"""Exports models and manages the model repository: `python -m export`."""
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.repository import ModelRepository, RepositoryError
+
+TASKS = ("sentiment",)
+FORMATS = ("saved_model", "onnx")
+
+DESCRIPTION = """\
+Turn a trained model into a version folder, and manage what is served.
+
+  python -m export sentiment --run runs/sentiment --to saved_model onnx --out build/sentiment
+  python -m export publish sentiment                  the shipped weights, as the newest version
+  python -m export publish sentiment --run runs/mine  your own run
+  python -m export rollback sentiment                 back to the version before
+  python -m export prune sentiment --keep 2           delete older versions
+  python -m export list                               what is published
+
+Each exported file is run and compared with Keras before it counts. Publishing and rolling back
+rename whole folders, so a server never sees half a version.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for task in TASKS:
+        exporter = commands.add_parser(task, help=f"export {task} to a version folder")
+        _add_source(exporter)
+        exporter.add_argument("--out", type=Path, required=True, help="version folder to write")
+    publisher = commands.add_parser("publish", help="export, if need be, and publish a version")
+    publisher.add_argument("model", choices=TASKS)
+    _add_source(publisher)
+    publisher.add_argument("--folder", type=Path, help="publish this exported version folder")
+    publisher.add_argument(
+        "--if-missing", action="store_true", help="do nothing where a version is published"
+    )
+    rollback = commands.add_parser("rollback", help="retire the newest version")
+    rollback.add_argument("model")
+    prune = commands.add_parser("prune", help="delete old and retired versions")
+    prune.add_argument("model")
+    prune.add_argument("--keep", type=int, default=2, help="newest versions to keep (default 2)")
+    listing = commands.add_parser("list", help="list models and versions")
+    for command in (publisher, rollback, prune, listing):
+        command.add_argument("--repository", type=Path, default=Path("model_repository"))
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", type=Path, help="run folder (default: shipped weights; TINY where none ship)"
+    )
+    parser.add_argument("--to", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="data folder whose dev or test texts the files are compared on (default: built-in)",
+    )
+
+
+def export_command(arguments: argparse.Namespace, out: Path) -> None:
+    """Exports a run, the shipped weights, or a TINY model trained on the spot, to `out`."""
+    from export import sentiment, version
+    from models.sentiment.evaluate import load_examples_to_evaluate
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = sentiment.model_to_export(arguments.run, Path(scratch))
+        examples = sentiment.sample_examples()
+        if arguments.data:
+            fraction = model.config.training.dev_fraction
+            _, examples = load_examples_to_evaluate(arguments.data, model.labels, None, fraction)
+        version.export_sentiment(model, out, arguments.to, examples)
+
+
+def publish_command(arguments: argparse.Namespace) -> None:
+    """Publishes a folder, or what `export_command` makes."""
+    repository, model = ModelRepository(arguments.repository), arguments.model
+    if arguments.if_missing and repository.versions(model):
+        print(f"{model}: version {repository.versions(model)[-1]} is published")
+        return
+    if arguments.folder:
+        number = repository.publish(model, arguments.folder)
+    else:
+        with repository.staging(model) as staging:
+            export_command(arguments, staging / "version")
+            number = repository.publish(model, staging / "version")
+    print(f"published {repository.version_folder(model, number)}")
+
+
+def list_command(repository: ModelRepository) -> None:
+    """Prints each model with its versions."""
+    if not repository.models():
+        print(f"{repository.path} holds no model; publish one: python -m export publish sentiment")
+    for model in repository.models():
+        retired = repository.retired(model)
+        versions = ", ".join(map(str, repository.versions(model)))
+        note = f"; rolled back: {', '.join(map(str, retired))}" if retired else ""
+        print(f"{model}: {versions}{note}")
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Runs the parsed command."""
+    if arguments.command in TASKS:
+        export_command(arguments, arguments.out)
+        print(f"exported {arguments.out}")
+        return
+    repository = ModelRepository(arguments.repository)
+    if arguments.command == "publish":
+        publish_command(arguments)
+    elif arguments.command == "rollback":
+        retired, newest = repository.rollback(arguments.model)
+        print(f"{arguments.model}: version {retired} retired, {newest} is the newest")
+    elif arguments.command == "prune":
+        deleted = repository.prune(arguments.model, arguments.keep)
+        print(f"{arguments.model}: deleted {', '.join(map(str, deleted)) or 'nothing'}")
+    else:
+        list_command(repository)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    arguments = build_parser().parse_args(argv)
+    try:
+        run_command(arguments)
+    except (RepositoryError, OSError, ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Export of the sentiment classifier: SavedModel, ONNX, assets and warm-up requests."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from export.onnx_graph import Part, count_operators, from_tensorflow, join
+from export.recurrent import reader_model
+from models.common.run_folder import RunFolder
+from models.sentiment.commands import SHIPPED_WEIGHTS
+from models.sentiment.config import TINY
+from models.sentiment.data import Example
+from models.sentiment.metrics import compute_metrics
+from models.sentiment.signature import SentimentModel, load_model, make_module
+from models.sentiment.synthetic import make_examples, make_source
+from models.sentiment.train import train
+from protocol.contracts import SENTIMENT
+from protocol.messages import ModelSpec, PredictRequest
+from protocol.tensors import to_tensor_proto
+
+SAMPLE_TEXTS = (
+    "A wonderful little film .",
+    "I don't think I have ever been so bored.<br /><br />Avoid!",
+    "Caf\u00e9 society \u2014 \u201cnot bad\u201d, but it isn\u2019t great either\u2026",
+    "",
+    "\u8fd9\u90e8\u7535\u5f71\u5f88\u597d",
+    "It starts slowly and the first hour drags, but then the last act pays for it. " * 60,
+)
+
+
+def model_to_export(run: Path | None, scratch: Path) -> SentimentModel:
+    """Loads a run, else the shipped weights, else a TINY model trained here on made-up reviews.
+
+    Args:
+        run: run folder, or None.
+        scratch: empty folder for the TINY run; must outlive the model.
+    """
+    if run is not None:
+        return load_model(run)
+    if RunFolder(SHIPPED_WEIGHTS).details.is_file():
+        return load_model(SHIPPED_WEIGHTS)
+    train(TINY, [make_source()], RunFolder(scratch))
+    return load_model(scratch)
+
+
+def sample_examples() -> list[Example]:
+    """Returns texts for comparing engines where no dataset is given: odd ones and made-up reviews."""
+    return [*(Example(text, 0) for text in SAMPLE_TEXTS), *make_examples(120, seed=11)]
+
+
+def write_saved_model(model: SentimentModel, folder: Path) -> None:
+    """Writes `saved_model.pb`, variables and assets to `folder`."""
+    import tensorflow as tf
+
+    module = make_module(model)
+    signatures = {spec.name: getattr(module, spec.name) for spec in SENTIMENT.signatures}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def write_onnx(model: SentimentModel, path: Path) -> None:
+    """Writes the network as ONNX: `token_ids` int32 [N, T] -> `probability` float32 [N, C].
+
+    Raises:
+        ValueError: if the recurrent layer did not stay one operator.
+    """
+    graph = onnx_model(model)
+    operator = model.config.network.recurrent.upper()
+    if count_operators(graph, operator) != 1 or count_operators(graph, "Loop"):
+        raise ValueError(f"expected one {operator} and no Loop in the ONNX graph")
+    onnx.save(graph, path)
+
+
+def onnx_model(model: SentimentModel) -> onnx.ModelProto:
+    """Builds the ONNX model: embeddings, one recurrent operator, pooling and classifier."""
+    import tensorflow as tf
+
+    network, config = model.network, model.config.network
+    token_ids = {"token_ids": tf.TensorSpec([None, None], tf.int32)}
+    states = {"states": tf.TensorSpec([None, None, 2 * config.recurrent_units], tf.float32)}
+    embed = from_tensorflow(
+        lambda token_ids: network.embed(token_ids, training=False), token_ids, ["embeddings"]
+    )
+    classify = from_tensorflow(
+        lambda token_ids, states: tf.nn.softmax(
+            network.classify([token_ids, states], training=False)["logits"] / model.temperature
+        ),
+        token_ids | states,
+        ["probability"],
+    )
+    ids, vectors = {"token_ids": "token_ids"}, {"embeddings": "embeddings"}
+    return join(
+        [
+            Part("embed", embed, ids, vectors),
+            Part(
+                "reader",
+                reader_model(network.recurrent, config.embedding_units),
+                ids | vectors,
+                {"states": "states"},
+            ),
+            Part("classify", classify, ids | {"states": "states"}, {"probability": "probability"}),
+        ],
+        {"token_ids": (TensorProto.INT32, ["N", "T"])},
+        {"probability": (TensorProto.FLOAT, ["N", len(model.labels)])},
+        name="sentiment",
+    )
+
+
+def write_assets(model: SentimentModel, folder: Path) -> None:
+    """Copies the tokenizer and the vocabulary, for engines that tokenise outside the graph."""
+    shutil.copytree(model.run.assets, folder, dirs_exist_ok=True)
+
+
+def warmup_requests(model_name: str) -> list[PredictRequest]:
+    """Returns requests of several lengths and batch sizes, so that the first caller need not wait."""
+    batches: Sequence[Sequence[str]] = (
+        SAMPLE_TEXTS[:1],
+        SAMPLE_TEXTS[1:2],
+        SAMPLE_TEXTS,
+        SAMPLE_TEXTS[-1:],
+        [SAMPLE_TEXTS[0]] * 8,
+    )
+    requests = []
+    for texts in batches:
+        spec = ModelSpec(name=model_name, signature_name="serving_default")
+        request = PredictRequest(model_spec=spec)
+        values = np.array([text.encode() for text in texts], dtype=object)
+        request.inputs["text"].CopyFrom(to_tensor_proto(values))
+        requests.append(request)
+    return requests
+
+
+def task_metric(examples: Sequence[Example], probabilities: np.ndarray) -> float:
+    """Returns the accuracy, by which an exported file is judged."""
+    truth = np.array([example.class_id for example in examples])
+    return compute_metrics(truth, probabilities).accuracy
+
+

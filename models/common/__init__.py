@@ -1,0 +1,1 @@
+"""Mechanism that every model package shares: configuration, run folders, splits, plots, backends."""

@@ -1,0 +1,1 @@
+"""The sentiment classifier. See README.md for its model card."""

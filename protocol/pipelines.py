@@ -1,0 +1,198 @@
+"""Host-side steps around an ONNX graph: what the SavedModel does in its own graph.
+
+The embedded server, offline evaluation and local clients run the same three steps: `prepare`
+turns the inputs of a request into tensors of the graph, `merge` joins several requests into one
+run, and `finish` turns one request's rows of the results into domain values.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.contracts import SENTIMENT, SERVING_DEFAULT, TENSORS, SignatureSpec
+from protocol.errors import ContractError, FailedPreconditionError, InvalidRequestError
+from protocol.tokenizer import PADDING_ID, EncodedBatch, WordTokenizer
+from protocol.version_folder import ASSETS_FOLDER, Manifest
+
+Array = npt.NDArray[Any]
+
+SHORTEST_BUCKET = 16
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One request, ready for the graph.
+
+    Attributes:
+        tensors: inputs of the graph, by name; their first dimension counts rows.
+        rows: number of rows, which is that of the results too.
+        batch_key: requests with equal keys may be merged into one run.
+        context: what `finish` needs to know of the request.
+    """
+
+    tensors: dict[str, Array]
+    rows: int
+    batch_key: Hashable
+    context: Any = None
+
+
+class Pipeline(Protocol):
+    """The steps around a graph that make up one signature."""
+
+    @property
+    def spec(self) -> SignatureSpec:
+        """The signature that callers see."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs that `finish` needs."""
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Prepared:
+        """Turns the inputs of a request, already checked against `spec`, into tensors.
+
+        Raises:
+            InvalidRequestError: the values, not their dtypes or ranks, are at fault.
+        """
+
+    def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
+        """Joins requests of equal batch keys, one after the other, along the first dimension."""
+
+    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> dict[str, Array]:
+        """Turns this request's rows of the graph's outputs into the outputs of `spec`."""
+
+
+class TensorPipeline:
+    """Passes tensors straight to a graph and back.
+
+    Args:
+        spec: the signature; its inputs and outputs bear the names of the graph's.
+    """
+
+    def __init__(self, spec: SignatureSpec) -> None:
+        self.spec = spec
+        self.outputs = tuple(tensor.name for tensor in spec.outputs)
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Prepared:
+        """Counts the rows; only requests of the same trailing sizes can share a run."""
+        rows = _common_rows(inputs)
+        batch_key = tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
+        return Prepared(tensors=dict(inputs), rows=rows, batch_key=batch_key)
+
+    def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
+        """Joins the rows of all requests."""
+        return {
+            name: np.concatenate([item.tensors[name] for item in items])
+            for name in items[0].tensors
+        }
+
+    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> dict[str, Array]:
+        """Returns the outputs as they are."""
+        return dict(outputs)
+
+
+class SentimentPipeline:
+    """Text -> label and probability of each class.
+
+    Args:
+        tokenizer: turns text into the graph's `token_ids`, int32 [N, T].
+        labels: names of the classes, in the order of the graph's `probability`, float32 [N, C].
+    """
+
+    spec = SENTIMENT.signature(SERVING_DEFAULT)
+    outputs = ("probability",)
+
+    def __init__(self, tokenizer: WordTokenizer, labels: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.labels = np.array([label.encode() for label in labels], dtype=object)
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Prepared:
+        """Tokenises; requests of similar length share a run, so that little is padding."""
+        encoded = self.tokenizer.encode_batch(inputs["text"].tolist())
+        rows, longest = encoded.token_ids.shape
+        return Prepared(
+            tensors={"token_ids": encoded.token_ids},
+            rows=rows,
+            batch_key=_length_bucket(longest),
+            context=encoded,
+        )
+
+    def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
+        """Joins the rows, padded to the longest of them."""
+        return {"token_ids": _stack_padded([item.tensors["token_ids"] for item in items])}
+
+    def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> dict[str, Array]:
+        """Names the most probable class of each text."""
+        encoded: EncodedBatch = prepared.context
+        probability = outputs["probability"]
+        return {
+            "label": self.labels[probability.argmax(axis=1)],
+            "probability": probability,
+            "tokens": encoded.tokens,
+            "truncated": encoded.truncated,
+        }
+
+
+def load_pipelines(folder: Path, manifest: Manifest) -> dict[str, Pipeline]:
+    """Makes the pipelines of a version folder's ONNX graph.
+
+    Args:
+        folder: the version folder.
+        manifest: its manifest.
+
+    Returns:
+        A pipeline for each signature that the server can offer, by its name: `tensors` where
+        the manifest has it, and those of the task if the task is known.
+
+    Raises:
+        DataLossError: an asset is missing or damaged.
+        FailedPreconditionError: the manifest lacks what the task needs.
+    """
+    pipelines: dict[str, Pipeline] = {
+        signature.name: TensorPipeline(signature)
+        for signature in manifest.signatures
+        if signature.name == TENSORS
+    }
+    if manifest.task == SENTIMENT.task:
+        pipelines[SERVING_DEFAULT] = _load_sentiment(folder, manifest)
+    return pipelines
+
+
+def _load_sentiment(folder: Path, manifest: Manifest) -> SentimentPipeline:
+    if not manifest.labels:
+        raise FailedPreconditionError(f"the manifest in {folder} has no labels")
+    tokenizer = WordTokenizer.from_folder(folder / ASSETS_FOLDER)
+    return SentimentPipeline(tokenizer, manifest.labels)
+
+
+def _common_rows(inputs: Mapping[str, Array]) -> int:
+    """Counts the rows that all inputs have in common, in TensorFlow Serving's words."""
+    if not inputs:
+        raise ContractError("Batching Run() must have at least one input tensor")
+    if any(array.ndim == 0 for array in inputs.values()):
+        raise InvalidRequestError("Batching Run() input tensors must have at least one dimension")
+    rows = {len(array) for array in inputs.values()}
+    if len(rows) > 1:
+        raise InvalidRequestError("Batching Run() input tensors must have equal 0th-dimension size")
+    return rows.pop()
+
+
+def _length_bucket(length: int) -> int:
+    """Rounds up to a power of two."""
+    return max(SHORTEST_BUCKET, 1 << (length - 1).bit_length())
+
+
+def _stack_padded(blocks: Sequence[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+    """Stacks blocks of token ids; (n_i, t_i) -> (sum of n_i, largest t_i)."""
+    if len(blocks) == 1:
+        return blocks[0]
+    longest = max(block.shape[1] for block in blocks)
+    stacked = np.full((sum(map(len, blocks)), longest), PADDING_ID, dtype=np.int32)
+    start = 0
+    for block in blocks:
+        stacked[start : start + len(block), : block.shape[1]] = block
+        start += len(block)
+    return stacked

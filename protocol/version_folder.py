@@ -1,0 +1,151 @@
+"""The files of one version of a model, and the manifest that describes and seals them.
+
+| file or folder | what it holds |
+|---|---|
+| `saved_model.pb`, `variables/` | the SavedModel |
+| `assets.extra/tf_serving_warmup_requests` | requests that warm a server up |
+| `model.onnx` | the `tensors` signature as an ONNX graph |
+| `assets/` | vocabularies and the like, for both |
+| `manifest.json` | what this is, and the digest of every other file |
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from protocol.contracts import SignatureSpec
+from protocol.errors import ContractError, DataLossError
+
+MANIFEST_FILE = "manifest.json"
+MANIFEST_FORMAT = "manifest/1"
+SAVED_MODEL_FILE = "saved_model.pb"
+VARIABLES_FOLDER = "variables"
+ASSETS_FOLDER = "assets"
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+ONNX_FILE = "model.onnx"
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a version folder, and where it came from.
+
+    Attributes:
+        task: one of the tasks in `contracts.CONTRACTS`.
+        model_name: name the model is served under.
+        created: time of the export, ISO 8601 with its offset.
+        config: the resolved configuration of the training run.
+        data: digest of each data set used, by its name.
+        metrics: results of the evaluation, by split.
+        labels: names of the classes, by index.
+        signatures: what the model can be called with.
+        files: SHA-256 of every other file, by its path relative to the folder.
+        packages: versions of the packages that made it.
+        parity: how far each format is from the Keras model.
+        pipeline: parameters of the host-side steps around the ONNX graph.
+    """
+
+    task: str
+    model_name: str
+    created: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    signatures: tuple[SignatureSpec, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Reads the manifest of a version folder.
+
+        Raises:
+            DataLossError: it is missing or not a manifest; the message names the file.
+        """
+        file = folder / MANIFEST_FILE
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataLossError(f"manifest {file} cannot be read: {error}") from error
+        if not isinstance(document, dict) or document.get("format") != MANIFEST_FORMAT:
+            raise DataLossError(f"{file} is not of the format {MANIFEST_FORMAT}")
+        try:
+            return cls._from_document(document)
+        except (KeyError, TypeError, ContractError) as error:
+            raise DataLossError(f"{file} is not a manifest: {error!r}") from error
+
+    @classmethod
+    def _from_document(cls, document: Mapping[str, Any]) -> "Manifest":
+        values = {name: value for name, value in document.items() if name != "format"}
+        values["labels"] = tuple(document["labels"])
+        values["signatures"] = tuple(
+            SignatureSpec.from_json(signature) for signature in document["signatures"]
+        )
+        return cls(**values)
+
+    def write(self, folder: Path) -> "Manifest":
+        """Seals a version folder: digests all its files and writes the manifest beside them.
+
+        Args:
+            folder: holds all files of the version; a former manifest is replaced.
+
+        Returns:
+            This manifest with the `files` of the folder.
+        """
+        sealed = replace(self, files=digest_files(folder))
+        text = json.dumps(sealed._to_document(), indent=2, ensure_ascii=False) + "\n"
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        return sealed
+
+    def _to_document(self) -> dict[str, Any]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["signatures"] = [signature.to_json() for signature in self.signatures]
+        return {"format": MANIFEST_FORMAT, **values}
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Computes the SHA-256 of every file in a folder but the manifest, by relative path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    digests.pop(MANIFEST_FILE, None)
+    return digests
+
+
+def verify_files(folder: Path) -> Manifest:
+    """Compares every file of a version folder with the manifest's digest of it.
+
+    Files that the manifest does not know are ignored: servers may add their own.
+
+    Returns:
+        The manifest, whose files are all intact.
+
+    Raises:
+        DataLossError: the manifest or a file is missing or damaged; the message names it.
+    """
+    manifest = Manifest.read(folder)
+    for name, digest in manifest.files.items():
+        file = folder / name
+        try:
+            found = _sha256(file)
+        except OSError as error:
+            raise DataLossError(f"{file} of the manifest cannot be read: {error}") from error
+        if found != digest:
+            raise DataLossError(
+                f"{file} is damaged: its SHA-256 is {found}, the manifest says {digest}"
+            )
+    return manifest
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""`python -m serving`: reads the command line, serves, and drains on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from protocol.errors import InvalidRequestError, ServiceError
+from serving import flags as command_line
+from serving.flags import CommandLine, ServerFlags
+
+log = logging.getLogger("serving")
+
+_FAILURE = 255
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the server until it is told to stop.
+
+    Returns:
+        The exit status: 0 after an orderly stop, 255 if it could not start.
+    """
+    try:
+        line = command_line.parse(arguments)
+    except InvalidRequestError as error:
+        print(error, command_line.usage(), sep="\n\n")
+        return _FAILURE
+    if line.wants_version:
+        print(_versions())
+        return 0
+    if line.wants_help:
+        print(command_line.usage())
+        return 0
+    if line.unknown:
+        for argument in line.unknown:
+            print(f"unknown argument: {argument}")
+        print(command_line.usage(), flush=True)
+    _start_logging(line)
+    try:
+        rested = _run(line.flags)
+    except ServiceError as error:
+        log.error("Failed to start server: %s", error)
+        print(f"Failed to start server. Error: {error.status.name}: {error}")
+        return _FAILURE
+    if not rested:
+        os._exit(0)  # Worker threads that do not end must not keep the process alive.
+    return 0
+
+
+def _run(flags: ServerFlags) -> bool:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(serve(flags))
+
+
+async def serve(flags: ServerFlags) -> bool:
+    """Serves until SIGTERM or SIGINT; a second one ends the process at once.
+
+    Returns:
+        Whether everything came to rest.
+
+    Raises:
+        ServiceError: The server can not start.
+    """
+    from serving.server import ModelServer
+
+    stopping = asyncio.Event()
+    _on_signals(stopping)
+    server = ModelServer(flags)
+    start = asyncio.create_task(server.start())
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if start.done():
+        try:
+            await start
+        except BaseException:
+            await server.stop()
+            raise
+        await stop
+    start.cancel()
+    log.info("Draining: requests under way have %g s to finish", flags.drain_timeout_seconds)
+    rested = await server.stop(flags.drain_timeout_seconds)
+    log.info("Stopped")
+    return rested
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    def handle(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, handle, number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _start_logging(line: CommandLine) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+    )
+    for name in line.ignored:
+        log.warning("--%s has no effect in this server", name)
+
+
+def _versions() -> str:
+    def version(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    return (
+        f"Keras Model Service: {version('keras-model-service')}\n"
+        f"ONNX Runtime: {version('onnxruntime')}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,385 @@
+"""Loads, warms up and unloads versions so that a wanted model always stays available."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.errors import (
+    FailedPreconditionError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceError,
+    UnknownError,
+)
+from serving.core.servable import (
+    AspiredVersion,
+    Loader,
+    Servable,
+    ServableHandle,
+    ServableId,
+    ServableState,
+    VersionStatus,
+)
+
+log = logging.getLogger(__name__)
+
+# Ended versions that GetModelStatus still lists, per model.
+_ENDED_VERSIONS_KEPT = 10
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model a request asks for: the latest version, one number, or one label."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadRetries:
+    """How often a failed load is tried again, and how long to wait before each try."""
+
+    count: int = 5
+    interval_s: float = 60.0
+
+
+Listener = Callable[[VersionStatus, ServableHandle | None], None]
+
+
+@dataclass(eq=False)
+class _Version:
+    """One version's record, from its first sight until it is forgotten."""
+
+    id: ServableId
+    aspired: AspiredVersion
+    state: ServableState = ServableState.START
+    error: ServiceError | None = None
+    handle: ServableHandle | None = None
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the first attempt to load it is over, for better or worse."""
+        return self.state >= ServableState.AVAILABLE or self.error is not None
+
+    @property
+    def status(self) -> VersionStatus:
+        return VersionStatus(self.id, self.state, self.aspired.folder, self.error)
+
+
+@dataclass(eq=False)
+class _Model:
+    """All versions of one model, the wanted numbers, and the newest that can be used."""
+
+    name: str
+    wanted: dict[int, AspiredVersion] = field(default_factory=dict)
+    versions: dict[int, _Version] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    latest: ServableHandle | None = None
+
+    def available(self) -> dict[int, _Version]:
+        return {
+            number: version
+            for number, version in self.versions.items()
+            if version.state is ServableState.AVAILABLE
+        }
+
+    def handle(self, number: int | None) -> ServableHandle | None:
+        """The handle of a version that can be used; None asks for the newest."""
+        if number is None:
+            return self.latest
+        version = self.versions.get(number)
+        if version is None or version.state is not ServableState.AVAILABLE:
+            return None
+        return version.handle
+
+    def refresh_latest(self) -> None:
+        available = self.available()
+        self.latest = available[max(available)].handle if available else None
+
+    def forget_ended(self) -> None:
+        ended = sorted(
+            number
+            for number, version in self.versions.items()
+            if version.state is ServableState.END and number not in self.wanted
+        )
+        for number in ended[:-_ENDED_VERSIONS_KEPT]:
+            del self.versions[number]
+
+
+class Manager:
+    """Owns every loaded version; lives on the event loop, loads in `executor`'s threads.
+
+    A new version loads beside the old one and takes over when it is warm; the old one is unloaded
+    when its last request is answered. A version that fails to load leaves the old one serving.
+
+    Args:
+        loader: Makes servables; called in `executor`.
+        executor: Threads for loading and closing.
+        retries: What to do after a failed load.
+    """
+
+    def __init__(
+        self, loader: Loader, executor: Executor, retries: LoadRetries | None = None
+    ) -> None:
+        self._loader = loader
+        self._executor = executor
+        self._retries = retries or LoadRetries()
+        self._models: dict[str, _Model] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Calls `listener` after every change of a version's state."""
+        self._listeners.append(listener)
+
+    # What should be served.
+
+    def aspire(self, name: str, versions: Sequence[AspiredVersion]) -> None:
+        """Sets the versions that should be served; loading and unloading start at once."""
+        model = self._models.get(name)
+        if model is None:
+            if not versions:
+                return
+            model = self._models[name] = _Model(name)
+        model.wanted = {aspired.version: aspired for aspired in versions}
+        for number, version in model.versions.items():
+            if number not in model.wanted:
+                version.dropped.set()
+        self._reconcile(model)
+
+    def set_labels(self, name: str, labels: Mapping[str, int]) -> None:
+        """Replaces the labels of a model."""
+        model = self._models.setdefault(name, _Model(name))
+        model.labels = dict(labels)
+
+    def check_labels(
+        self, name: str, labels: Mapping[str, int], *, new_may_wait: bool = False
+    ) -> None:
+        """Checks that labels point at versions that can be used now.
+
+        Args:
+            name: The model.
+            labels: The labels it should get.
+            new_may_wait: Allow a label the model does not have yet to name any version.
+
+        Raises:
+            FailedPreconditionError: A label names a version that is not available.
+        """
+        model = self._models.get(name, _Model(name))
+        available = model.available()
+        for label, number in labels.items():
+            if number in available or (new_may_wait and label not in model.labels):
+                continue
+            raise FailedPreconditionError(
+                f"Request to assign label to version {number} of model {name}, which is not "
+                f"currently available for inference; available versions: {_numbers(available)}"
+            )
+
+    # What is served.
+
+    def find(self, choice: ModelChoice) -> ServableHandle:
+        """The handle of the chosen version; enter it before the next await.
+
+        Raises:
+            NotFoundError: Unknown model, or the version is not available.
+            InvalidRequestError: Unknown label.
+        """
+        model = self._models.get(choice.name)
+        number = choice.version
+        if choice.label is not None:
+            number = self._labelled(model, choice)
+        handle = model.handle(number) if model is not None else None
+        if handle is not None:
+            return handle
+        name = choice.name
+        wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+        raise NotFoundError(f"Servable not found for request: {wanted}; {self._served(name)}")
+
+    def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
+        """The states of a model's versions, newest first.
+
+        Raises:
+            NotFoundError: The model, or its version, was never seen.
+        """
+        model = self._models.get(name)
+        if model is None or not model.versions:
+            raise NotFoundError(
+                f"Could not find any versions of model {name}; {self._served(name)}"
+            )
+        if version is None:
+            return [model.versions[number].status for number in sorted(model.versions)[::-1]]
+        if version not in model.versions:
+            raise NotFoundError(
+                f"Could not find version {version} of model {name}; "
+                f"known versions: {_numbers(model.versions)}"
+            )
+        return [model.versions[version].status]
+
+    def is_available(self, name: str) -> bool:
+        """Whether the model has a version that answers requests."""
+        model = self._models.get(name)
+        return model is not None and model.latest is not None
+
+    # Waiting.
+
+    async def settled(self, names: Collection[str]) -> None:
+        """Waits until each wanted version of the models is available or failed its first load."""
+        while not all(self._is_settled(name) for name in names):
+            await self._changed.wait()
+
+    def failures(self, name: str) -> list[VersionStatus]:
+        """The wanted versions of a model that are not available."""
+        model = self._models.get(name)
+        if model is None:
+            return []
+        return [
+            model.versions[number].status
+            for number in model.wanted
+            if number in model.versions
+            and model.versions[number].state is not ServableState.AVAILABLE
+        ]
+
+    async def close(self) -> None:
+        """Drops every version and waits until the last of them is closed."""
+        for name in list(self._models):
+            self.aspire(name, [])
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # The life of a version.
+
+    def _reconcile(self, model: _Model) -> None:
+        """Starts whatever brings the model closer to its wanted versions."""
+        for number in sorted(model.wanted, reverse=True):
+            known = model.versions.get(number)
+            if known is None or (known.state is ServableState.END and known.dropped.is_set()):
+                self._start(model, model.wanted[number])
+            elif known.state <= ServableState.AVAILABLE:
+                known.dropped.clear()
+        available = model.available()
+        if model.wanted and not any(number in model.wanted for number in available):
+            return
+        for number in sorted(available):
+            if number not in model.wanted:
+                self._spawn(self._unload(model, available[number]))
+                self._move(model, available[number], ServableState.UNLOADING)
+
+    def _start(self, model: _Model, aspired: AspiredVersion) -> None:
+        version = _Version(ServableId(model.name, aspired.version), aspired)
+        model.versions[aspired.version] = version
+        self._move(model, version, ServableState.LOADING)
+        self._spawn(self._load(model, version))
+
+    async def _load(self, model: _Model, version: _Version) -> None:
+        log.info("Loading servable version %s from %s", version.id, version.aspired.folder)
+        servable = await self._attempt(version)
+        retries = 0
+        while servable is None and retries < self._retries.count and not version.dropped.is_set():
+            self._announce(version)
+            retries += 1
+            await _wait(version.dropped, self._retries.interval_s)
+            if not version.dropped.is_set():
+                log.info("Retry %d of %d: loading %s", retries, self._retries.count, version.id)
+                servable = await self._attempt(version)
+        if servable is None:
+            self._move(model, version, ServableState.END)
+        else:
+            version.error = None
+            version.handle = ServableHandle(version.id, servable, version.aspired.folder)
+            self._move(model, version, ServableState.AVAILABLE)
+            log.info("Successfully loaded servable version %s", version.id)
+        self._reconcile(model)
+
+    async def _attempt(self, version: _Version) -> Servable | None:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self._executor, self._loader.load, version.id, version.aspired
+            )
+        except ServiceError as error:
+            version.error = error
+        except Exception as error:
+            log.exception("Loading %s ended in an unexpected error", version.id)
+            version.error = UnknownError(f"{type(error).__name__}: {error}")
+        log.error("Loading servable %s failed: %s", version.id, version.error)
+        return None
+
+    async def _unload(self, model: _Model, version: _Version) -> None:
+        handle = version.handle
+        if handle is None:
+            return
+        await handle.unused()
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._executor, handle.servable.close)
+        except Exception:
+            log.exception("Closing %s ended in an unexpected error", version.id)
+        self._move(model, version, ServableState.END)
+        version.handle = None
+        log.info("Done unloading servable version %s", version.id)
+        self._reconcile(model)
+
+    def _move(self, model: _Model, version: _Version, state: ServableState) -> None:
+        if not version.state.may_become(state):
+            raise RuntimeError(f"{version.id} can not go from {version.state!r} to {state!r}")
+        version.state = state
+        model.refresh_latest()
+        model.forget_ended()
+        self._announce(version)
+
+    def _announce(self, version: _Version) -> None:
+        for listener in self._listeners:
+            listener(version.status, version.handle)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Words for messages.
+
+    def _is_settled(self, name: str) -> bool:
+        model = self._models.get(name)
+        return model is None or all(
+            number in model.versions and model.versions[number].settled for number in model.wanted
+        )
+
+    def _labelled(self, model: _Model | None, choice: ModelChoice) -> int:
+        labels = model.labels if model is not None else {}
+        if choice.label is not None and choice.label in labels:
+            return labels[choice.label]
+        raise InvalidRequestError(
+            f"Unrecognized servable version label: {choice.label}; labels of model "
+            f"{choice.name}: {', '.join(sorted(labels)) or 'none'}"
+        )
+
+    def _served(self, name: str) -> str:
+        """What a caller who asked for the wrong thing could ask for."""
+        model = self._models.get(name)
+        if model is not None and model.latest is not None:
+            return f"available versions of {name}: {_numbers(model.available())}"
+        names = sorted(name for name, model in self._models.items() if model.latest is not None)
+        return f"served models: {', '.join(names) or 'none'}"
+
+
+def _numbers(versions: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(versions))) or "none"
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Waits for the event, at most `timeout_s` seconds."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,117 @@
+"""Watches the model repository and says which versions should be served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from protocol.errors import NotFoundError
+from serving.core.model_config import ModelConfig, SpecificVersions
+from serving.core.servable import AspiredVersion
+
+log = logging.getLogger(__name__)
+
+_VERSION_NAME = re.compile(r"[0-9]+")
+_LARGEST_VERSION = 2**63 - 1
+
+Aspire = Callable[[str, Sequence[AspiredVersion]], None]
+
+
+def aspired_versions(config: ModelConfig) -> list[AspiredVersion]:
+    """Reads a model's base path and applies its version policy; blocking.
+
+    Returns:
+        The wanted versions, highest first.
+
+    Raises:
+        NotFoundError: The base path can not be read.
+    """
+    folders = _version_folders(config.folder)
+    if isinstance(config.policy, SpecificVersions):
+        # An exact folder name wins over another spelling (00000123) of the same number.
+        for version in config.policy.versions & folders.keys():
+            plain = config.folder / str(version)
+            folders[version] = plain if plain.is_dir() else folders[version]
+    return [
+        AspiredVersion(version, folders[version], config.platform)
+        for version in config.policy.choose(folders)
+    ]
+
+
+def _version_folders(base: Path) -> dict[int, Path]:
+    """The folders of `base` whose names are version numbers; everything else is skipped."""
+    folders: dict[int, Path] = {}
+    try:
+        children = sorted(base.iterdir())
+    except OSError as error:
+        raise NotFoundError(f"Could not read base path {base}: {error.strerror}") from error
+    for child in children:
+        if not _VERSION_NAME.fullmatch(child.name) or not child.is_dir():
+            continue
+        version = int(child.name)
+        if version > _LARGEST_VERSION:
+            log.warning("Skipped %s: the version number does not fit in 64 bits", child)
+        elif version in folders:
+            log.warning("Skipped %s: %s is the same version", child, folders[version].name)
+        else:
+            folders[version] = child
+    return folders
+
+
+class FileSystemSource:
+    """Polls the base paths of all configured models and passes on the versions wanted."""
+
+    def __init__(self, aspire: Aspire) -> None:
+        self._aspire = aspire
+        self._configs: dict[str, ModelConfig] = {}
+        self._problems: dict[str, str] = {}
+
+    @property
+    def configs(self) -> dict[str, ModelConfig]:
+        """The models that are watched, by name."""
+        return dict(self._configs)
+
+    def problem(self, name: str) -> str:
+        """Why the model's base path could not be read at the last poll; empty if it could."""
+        return self._problems.get(name, "")
+
+    def configure(self, configs: Sequence[ModelConfig]) -> None:
+        """Replaces the watched models; versions of those left out are no longer wanted."""
+        new = {config.name: config for config in configs}
+        removed = self._configs.keys() - new.keys()
+        self._configs = new
+        for name in removed:
+            self._problems.pop(name, None)
+            self._aspire(name, [])
+
+    async def poll(self) -> None:
+        """Reads every base path once; one that can not be read changes only its own model."""
+        await asyncio.gather(*(self._poll_model(config) for config in self._configs.values()))
+
+    async def watch(self, interval_s: float) -> None:
+        """Polls for ever, `interval_s` seconds apart."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.poll()
+
+    async def _poll_model(self, config: ModelConfig) -> None:
+        try:
+            versions = await asyncio.to_thread(aspired_versions, config)
+        except NotFoundError as error:
+            self._report(config.name, str(error))
+            return
+        except Exception:
+            log.exception("Polling model %s failed", config.name)
+            return
+        # The model may have been reconfigured while the folder was read.
+        if self._configs.get(config.name) is config:
+            self._report(config.name, "" if versions else f"No versions under {config.folder}")
+            self._aspire(config.name, versions)
+
+    def _report(self, name: str, problem: str) -> None:
+        if problem and self._problems.get(name) != problem:
+            log.warning("Model %s: %s", name, problem)
+        self._problems[name] = problem

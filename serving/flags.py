@@ -1,0 +1,253 @@
+"""The command line: TensorFlow Serving's flags and syntax, and a few flags of our own.
+
+A flag is written `--name=value`; a switch also as `--name`. Flags that TensorFlow Serving does not
+have are reported with the usage, and the server starts all the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from protocol.errors import InvalidRequestError
+
+_CPUS = os.cpu_count() or 1
+
+_SWITCH_VALUES = {"true": True, "1": True, "false": False, "0": False}
+
+_GENERAL = "What to serve"
+_PORTS = "Ports and transport"
+_LIFE = "Life cycle of versions"
+_BATCHING = "Batching"
+_RUNTIME = "Runtime"
+_WATCHING = "Monitoring"
+
+
+def _flag(default: Any, group: str, text: str) -> Any:
+    return field(default=default, metadata={"group": group, "text": text})
+
+
+@dataclass(frozen=True)
+class ServerFlags:
+    """Every flag that has an effect, with its default."""
+
+    model_name: str = _flag("default", _GENERAL, "name of the one model under --model_base_path")
+    model_base_path: str = _flag(
+        "", _GENERAL, "folder with one numbered folder per version; ignored with a config file"
+    )
+    model_config_file: str = _flag(
+        "", _GENERAL, "text file (ModelServerConfig) that lists several models"
+    )
+    model_config_file_poll_wait_seconds: int = _flag(
+        0, _GENERAL, "seconds between readings of the config file; 0 reads it once"
+    )
+    port: int = _flag(8500, _PORTS, "TCP port of gRPC; 0 switches it off")
+    grpc_socket_path: str = _flag("", _PORTS, "Unix socket on which gRPC listens as well")
+    rest_api_port: int = _flag(0, _PORTS, "TCP port of HTTP (metrics, health); 0 switches it off")
+    ssl_config_file: str = _flag(
+        "", _PORTS, "text file (SSLConfig) with key and certificates: gRPC then speaks TLS only"
+    )
+    grpc_channel_arguments: str = _flag("", _PORTS, "gRPC options as name=value,name=value")
+    grpc_max_threads: int = _flag(
+        4 * _CPUS, _PORTS, "gRPC threads; the server has one event loop and needs none"
+    )
+    enable_grpc_healthcheck_service: bool = _flag(
+        True, _PORTS, "grpc.health.v1; always on in this server"
+    )
+    enable_serialization_as_tensor_content: bool = _flag(
+        False, _PORTS, "write tensor_content in answers: faster for large tensors"
+    )
+    drain_timeout_seconds: float = _flag(
+        30.0, _PORTS, "how long SIGTERM lets requests under way finish (not in TensorFlow Serving)"
+    )
+    file_system_poll_wait_seconds: float = _flag(
+        1.0, _LIFE, "seconds between looks for new versions; 0 looks once, negative never"
+    )
+    max_num_load_retries: int = _flag(5, _LIFE, "further attempts after a failed load")
+    load_retry_interval_micros: int = _flag(60_000_000, _LIFE, "microseconds between attempts")
+    num_load_threads: int = _flag(0, _LIFE, "versions loaded at once; 0 means one per CPU")
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, _LIFE, "let a new label name a version that is not loaded yet"
+    )
+    enable_model_warmup: bool = _flag(True, _LIFE, "replay the version's warm-up requests")
+    num_request_iterations_for_warmup: int = _flag(0, _LIFE, "replays of each one; 0 means one")
+    enable_batching: bool = _flag(False, _BATCHING, "join requests that wait at the same time")
+    batching_parameters_file: str = _flag(
+        "", _BATCHING, "text file (BatchingParameters); needs --enable_batching"
+    )
+    enable_per_model_batching_parameters: bool = _flag(
+        False, _BATCHING, "read batching_params.pbtxt of each version; none: not batched"
+    )
+    runtime: str = _flag(
+        "auto",
+        _RUNTIME,
+        "auto, onnx or saved_model; auto prefers model.onnx and needs no TensorFlow for it "
+        "(not in TensorFlow Serving)",
+    )
+    tensorflow_session_parallelism: int = _flag(
+        0, _RUNTIME, "threads of one run, where the next two are not given; 0 leaves the choice"
+    )
+    tensorflow_intra_op_parallelism: int = _flag(0, _RUNTIME, "threads within one operation")
+    tensorflow_inter_op_parallelism: int = _flag(0, _RUNTIME, "operations run at once")
+    saved_model_tags: str = _flag("serve", _RUNTIME, "tags of the graph in a SavedModel")
+    monitoring_config_file: str = _flag(
+        "", _WATCHING, "text file (MonitoringConfig) with the path of the metrics page"
+    )
+
+    def __post_init__(self) -> None:
+        if self.runtime not in ("auto", "onnx", "saved_model"):
+            raise InvalidRequestError(
+                f"--runtime must be auto, onnx or saved_model; was {self.runtime}"
+            )
+        for name in ("port", "rest_api_port"):
+            if not 0 <= getattr(self, name) <= 65535:
+                raise InvalidRequestError(f"--{name} must be 0..65535; was {getattr(self, name)}")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise InvalidRequestError("--batching_parameters_file needs --enable_batching")
+        if all(
+            (
+                self.tensorflow_session_parallelism,
+                self.tensorflow_intra_op_parallelism,
+                self.tensorflow_inter_op_parallelism,
+            )
+        ):
+            raise InvalidRequestError(
+                "--tensorflow_session_parallelism can not be given together with both "
+                "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
+            )
+
+    @property
+    def intra_op_threads(self) -> int:
+        """Threads within one operation; 0 leaves the choice to the runtime."""
+        return self.tensorflow_intra_op_parallelism or self.tensorflow_session_parallelism
+
+    @property
+    def inter_op_threads(self) -> int:
+        """Operations run at once; 0 leaves the choice to the runtime."""
+        return self.tensorflow_inter_op_parallelism or self.tensorflow_session_parallelism
+
+
+# Accepted so that scripts made for TensorFlow Serving start; they change nothing here.
+IGNORED_FLAGS: dict[str, type] = {
+    "rest_api_num_threads": int,
+    "rest_api_timeout_in_ms": int,
+    "rest_api_enable_cors_support": bool,
+    "num_unload_threads": int,
+    "flush_filesystem_caches": bool,
+    "enable_signature_method_name_check": bool,
+    "tensorflow_session_config_file": str,
+    "platform_config_file": str,
+    "per_process_gpu_memory_fraction": float,
+    "prefer_tflite_model": bool,
+    "num_tflite_pools": int,
+    "num_tflite_interpreters_per_pool": int,
+    "enable_profiler": bool,
+    "use_alts_credentials": bool,
+    "remove_unused_fields_from_bundle_metagraph": bool,
+    "xla_cpu_compilation_enabled": bool,
+    "xla_gpu_compilation_enabled": bool,
+    "thread_pool_factory_config_file": str,
+    "mixed_precision": str,
+    "skip_initialize_tpu": bool,
+}
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A parsed command line.
+
+    Attributes:
+        flags: The flags that have an effect.
+        ignored: Names of flags that were given and change nothing.
+        unknown: Arguments that are no flag of ours.
+        wants_help: `--help` was given.
+        wants_version: `--version` was given.
+    """
+
+    flags: ServerFlags
+    ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    wants_help: bool = False
+    wants_version: bool = False
+
+
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """Reads a command line.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Raises:
+        InvalidRequestError: A known flag has a value that it can not have.
+    """
+    types = {item.name: type(item.default) for item in fields(ServerFlags)}
+    given: dict[str, Any] = {}
+    ignored: list[str] = []
+    unknown: list[str] = []
+    for argument in arguments:
+        name, has_value, text = argument.removeprefix("--").partition("=")
+        kind = types.get(name) or IGNORED_FLAGS.get(name)
+        if argument in ("--help", "--version"):
+            continue
+        if not argument.startswith("--") or kind is None or not (has_value or kind is bool):
+            unknown.append(argument)
+            continue
+        value = _convert(name, kind, text if has_value else "true")
+        if name in types:
+            given[name] = value
+        else:
+            ignored.append(name)
+    return CommandLine(
+        flags=ServerFlags(**given),
+        ignored=tuple(ignored),
+        unknown=tuple(unknown),
+        wants_help="--help" in arguments,
+        wants_version="--version" in arguments,
+    )
+
+
+def _convert(name: str, kind: type, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in _SWITCH_VALUES:
+            raise InvalidRequestError(f"--{name} must be true, false, 1 or 0; was {text!r}")
+        return _SWITCH_VALUES[text.lower()]
+    try:
+        return kind(text)
+    except ValueError:
+        expected = {int: "a whole number", float: "a number"}[kind]
+        raise InvalidRequestError(f"--{name} must be {expected}; was {text!r}") from None
+
+
+def usage() -> str:
+    """The help page."""
+    lines = [
+        "usage: python -m serving --model_name=NAME --model_base_path=FOLDER [flags]",
+        "       python -m serving --model_config_file=FILE [flags]",
+        "",
+        "Serves models over gRPC as TensorFlow Serving does: FOLDER holds one folder per version",
+        "(FOLDER/1, FOLDER/2, ...); a new version is picked up, warmed and swapped in while the",
+        "old one serves. For example:",
+        "",
+        "  python -m serving --port=8500 --rest_api_port=8501 \\",
+        "      --model_name=sentiment --model_base_path=$PWD/model_repository/sentiment",
+        "",
+        "Flags are written --name=value (a switch also --name). Defaults in brackets.",
+    ]
+    group = ""
+    for item in fields(ServerFlags):
+        if item.metadata["group"] != group:
+            group = item.metadata["group"]
+            lines += ["", f"{group}:"]
+        default = str(item.default).lower() if isinstance(item.default, bool) else item.default
+        lines += [f"  --{item.name} [{default}]", f"      {item.metadata['text']}"]
+    lines += [
+        "",
+        "Accepted for TensorFlow Serving's sake, without effect:",
+        *(f"  --{name}" for name in IGNORED_FLAGS),
+        "",
+        "  --help     prints this page",
+        "  --version  prints the versions",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""Runs `model.onnx` in ONNX Runtime, with tokenising or decoding done on the host around it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from protocol import version_folder
+from protocol.contracts import (
+    SERVING_DEFAULT,
+    TENSORS,
+    SignatureSpec,
+    TensorSpec,
+    check_inputs,
+    signature_def,
+)
+from protocol.errors import (
+    ContractError,
+    DataLossError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidRequestError,
+    ResourceExhaustedError,
+    ServiceError,
+)
+from protocol.messages import SignatureDefMap
+from protocol.pipelines import Pipeline, Prepared, load_pipelines
+from protocol.version_folder import Manifest
+from serving.core.servable import Tensors
+from serving.runtimes.pass_through import PassThrough
+
+log = logging.getLogger(__name__)
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+    "tensor(string)": "string",
+}
+
+_FATAL = 4
+_ERRORS_OF_THE_GRAPH = ("InvalidArgument", "RuntimeException", "Fail")
+
+
+class OnnxRuntime:
+    """Loads version folders that hold a `model.onnx`.
+
+    Args:
+        intra_op_threads: Threads within one operation; 0 leaves the choice to ONNX Runtime.
+        inter_op_threads: Operations run at once; 0 runs them one after the other.
+    """
+
+    def __init__(self, intra_op_threads: int = 0, inter_op_threads: int = 0) -> None:
+        self._intra_op_threads = intra_op_threads
+        self._inter_op_threads = inter_op_threads
+
+    def load(self, folder: Path, manifest: Manifest | None) -> OnnxServable:
+        """See `Runtime.load`."""
+        session = self._open(folder / version_folder.ONNX_FILE)
+        pipelines = load_pipelines(folder, manifest) if manifest is not None else {}
+        tensors = session_signature(session, TENSORS)
+        if not pipelines:
+            default = session_signature(session, SERVING_DEFAULT)
+            pipelines = {spec.name: PassThrough(spec) for spec in (default, tensors)}
+        for pipeline in pipelines.values():
+            _check_fetches(pipeline, tensors, folder)
+        return OnnxServable(session, pipelines)
+
+    def _open(self, path: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._intra_op_threads
+        options.inter_op_num_threads = self._inter_op_threads
+        if self._inter_op_threads > 1:
+            options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+        # Spinning threads would take the processor from the event loop.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = _FATAL
+        try:
+            return onnxruntime.InferenceSession(
+                str(path), options, providers=onnxruntime.get_available_providers()
+            )
+        except Exception as error:
+            raise DataLossError(f"ONNX Runtime can not load {path}: {error}") from error
+
+
+class OnnxServable:
+    """One loaded ONNX version; see `Servable`."""
+
+    runtime = "ONNX"
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, pipelines: Mapping[str, Pipeline]
+    ) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._pipelines = dict(pipelines)
+        self._string_inputs = frozenset(
+            node.name for node in session.get_inputs() if node.type == "tensor(string)"
+        )
+        self.signatures: Mapping[str, SignatureSpec] = {
+            name: pipeline.spec for name, pipeline in pipelines.items()
+        }
+
+    def signature_defs(self) -> Any:
+        """See `Servable`."""
+        described = {name: signature_def(spec) for name, spec in self.signatures.items()}
+        return SignatureDefMap(signature_def=described)
+
+    def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
+        """See `Servable`."""
+        pipeline = self._pipelines[signature]
+        check_inputs(pipeline.spec, inputs)
+        return pipeline.prepare(inputs)
+
+    def merge(self, signature: str, items: Sequence[Prepared]) -> Tensors:
+        """See `Servable`."""
+        return self._pipelines[signature].merge(items)
+
+    def run(self, signature: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
+        """See `Servable`."""
+        if self._session is None:
+            raise FailedPreconditionError("The version was unloaded")
+        names = self._pipelines[signature].outputs
+        if self._string_inputs:
+            tensors = {name: self._decoded(name, array) for name, array in tensors.items()}
+        try:
+            values = self._session.run(names, tensors)
+        except Exception as error:
+            raise _run_error(error) from error
+        return dict(zip(names, map(_encoded, values), strict=True))
+
+    def finish(
+        self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
+    ) -> Tensors:
+        """See `Servable`."""
+        return self._pipelines[signature].finish(outputs, prepared)
+
+    def close(self) -> None:
+        """See `Servable`."""
+        self._session = None
+
+    def _decoded(self, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """ONNX Runtime takes strings as `str`."""
+        if name not in self._string_inputs:
+            return array
+        try:
+            texts = [item.decode() for item in array.flat]
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(f"Input {name} is not UTF-8: {error}") from error
+        return np.array(texts, dtype=object).reshape(array.shape)
+
+
+def session_signature(session: onnxruntime.InferenceSession, name: str) -> SignatureSpec:
+    """Describes a session's inputs and outputs as a signature.
+
+    Raises:
+        ContractError: A tensor has a type that can not be served.
+    """
+    return SignatureSpec(
+        name,
+        inputs=tuple(map(_tensor_spec, session.get_inputs())),
+        outputs=tuple(map(_tensor_spec, session.get_outputs())),
+    )
+
+
+def _tensor_spec(node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise ContractError(f"Tensor {node.name} has the type {node.type}, which is not served")
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape or ())
+    return TensorSpec(node.name, _DTYPES[node.type], shape)
+
+
+def _check_fetches(pipeline: Pipeline, graph: SignatureSpec, folder: Path) -> None:
+    missing = set(pipeline.outputs) - {output.name for output in graph.outputs}
+    if missing:
+        raise ContractError(
+            f"{folder / version_folder.ONNX_FILE} lacks the outputs {sorted(missing)} that "
+            f"signature {pipeline.spec.name} needs; it has "
+            f"{[output.name for output in graph.outputs]}"
+        )
+
+
+def _encoded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Strings leave as bytes, as everywhere else."""
+    if array.dtype != object:
+        return array
+    texts = [item.encode() for item in array.flat]
+    return np.array(texts, dtype=object).reshape(array.shape)
+
+
+def _run_error(error: Exception) -> ServiceError:
+    message = str(error)
+    if "allocate memory" in message or "bad_alloc" in message:
+        return ResourceExhaustedError(f"Not enough memory for this request: {message}")
+    if type(error).__name__ in _ERRORS_OF_THE_GRAPH:
+        return InvalidRequestError(f"The graph can not run these inputs: {message}")
+    return InternalError(f"{type(error).__name__}: {message}")

@@ -1,0 +1,313 @@
+"""Wires the whole server together, and its life from the first load to the last drained request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+from aiohttp import web
+
+from protocol.errors import InvalidRequestError, ServiceError, UnavailableError
+from protocol.services import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
+from serving import config_files
+from serving.config_files import DEFAULT_METRICS_PATH
+from serving.core.batching import BatchingOptions, BatchScheduler, unbatched
+from serving.core.data_plane import DataPlane
+from serving.core.loading import VersionLoader
+from serving.core.manager import LoadRetries, Manager
+from serving.core.metrics import ServerMetrics
+from serving.core.model_config import ModelConfig
+from serving.core.source import FileSystemSource
+from serving.faces.grpc_face import ModelFace, PredictionFace
+from serving.faces.health import HealthFace
+from serving.faces.http_face import HttpFace, listening_socket
+from serving.faces.reflection import reflection_faces
+from serving.faces.rpc import service_handler
+from serving.flags import ServerFlags
+from serving.runtimes import RuntimeChooser, RuntimeOptions
+
+log = logging.getLogger(__name__)
+
+_LARGEST_MESSAGE = 2**31 - 1
+_UNLIMITED = -1
+_CLOSING_S = 5.0
+_PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
+_CPUS = os.cpu_count() or 1
+
+
+class ModelServer:
+    """One server: construct, `start()`, `stop()`, all on one event loop.
+
+    Args:
+        flags: What to serve, and how.
+
+    Raises:
+        ServiceError: A flag or a config file is wrong.
+    """
+
+    def __init__(self, flags: ServerFlags) -> None:
+        self._flags = flags
+        self._configs = self._read_configs()
+        self._batching = self._read_batching()
+        self._metrics_path = self._read_metrics_path()
+        self._credentials = self._read_credentials()
+        self._executors = _Executors(flags.num_load_threads or _CPUS, self._threads)
+        self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
+        self.manager = self._make_manager()
+        self.source = FileSystemSource(self.manager.aspire)
+        self.data_plane = DataPlane(
+            self.manager,
+            self.source,
+            self.metrics,
+            batching=self._batching_of,
+            scheduler=BatchScheduler(self._executors.runs, self._threads),
+            executor=self._executors.preparation,
+            labels_may_wait=flags.allow_version_labels_for_unavailable_models,
+        )
+        self._grpc: grpc.aio.Server | None = None
+        self._http: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Loads the models, then opens the ports; returns when requests are answered.
+
+        Raises:
+            ServiceError: The list of models is wrong, or a port is taken.
+        """
+        await self.data_plane.configure(self._configs)
+        self._watch()
+        if self._flags.port or self._flags.grpc_socket_path:
+            self._grpc = self._make_grpc()
+            await self._grpc.start()
+            self._log_grpc()
+        await self._start_http()
+
+    async def stop(self, drain_timeout_s: float = 0.0) -> bool:
+        """Reports NOT_SERVING, refuses new requests, lets those under way finish, and unloads.
+
+        Args:
+            drain_timeout_s: How long requests may take to finish.
+
+        Returns:
+            Whether everything came to rest; if not, threads are still at work.
+        """
+        self.data_plane.drain()
+        for task in self._tasks:
+            task.cancel()
+        if self._grpc is not None:
+            await self._grpc.stop(drain_timeout_s)
+        if self._http is not None:
+            await self._http.cleanup()
+        rested = True
+        try:
+            async with asyncio.timeout(_CLOSING_S):
+                await self.manager.close()
+        except TimeoutError:
+            log.warning("Some versions could not be unloaded in time")
+            rested = False
+        self._executors.shutdown()
+        return rested
+
+    # Reading the configuration.
+
+    def _read_configs(self) -> list[ModelConfig]:
+        flags = self._flags
+        if flags.model_config_file:
+            return config_files.read_model_configs(flags.model_config_file)
+        if flags.model_base_path:
+            return [config_files.command_line_model(flags.model_name, flags.model_base_path)]
+        raise InvalidRequestError("Give either --model_base_path or --model_config_file")
+
+    def _read_batching(self) -> BatchingOptions | None:
+        flags = self._flags
+        if not flags.enable_batching:
+            return None
+        if flags.batching_parameters_file:
+            return config_files.read_batching_options(flags.batching_parameters_file)
+        return BatchingOptions(thread_pool_name="model_server_batch_threads")
+
+    def _read_metrics_path(self) -> str:
+        path = self._flags.monitoring_config_file
+        return config_files.read_metrics_path(path) if path else DEFAULT_METRICS_PATH
+
+    def _read_credentials(self) -> grpc.ServerCredentials | None:
+        if not self._flags.ssl_config_file:
+            return None
+        options = config_files.read_ssl_options(self._flags.ssl_config_file)
+        return grpc.ssl_server_credentials(
+            [(options.key, options.certificate)],
+            root_certificates=options.ca,
+            require_client_auth=options.client_verify,
+        )
+
+    @property
+    def _threads(self) -> int:
+        return self._batching.num_batch_threads if self._batching is not None else _CPUS
+
+    def _batching_of(self, folder: Path) -> BatchingOptions:
+        """The batching options of a version folder."""
+        if self._batching is None:
+            return unbatched(self._threads)
+        if not self._flags.enable_per_model_batching_parameters:
+            return self._batching
+        path = folder / _PER_MODEL_BATCHING_FILE
+        if not path.is_file():
+            return unbatched(self._threads)
+        options = config_files.read_batching_options(path)
+        return replace(options, num_batch_threads=self._threads)
+
+    # Building the parts.
+
+    def _make_manager(self) -> Manager:
+        flags = self._flags
+        runtimes = RuntimeChooser(
+            RuntimeOptions(
+                runtime=flags.runtime,
+                intra_op_threads=flags.intra_op_threads,
+                inter_op_threads=flags.inter_op_threads,
+                saved_model_tags=tuple(flags.saved_model_tags.split(",")),
+            )
+        )
+        loader = VersionLoader(
+            runtimes,
+            self.metrics.tf,
+            check_folder=self._batching_of,
+            warm_up=flags.enable_model_warmup,
+            warm_up_iterations=flags.num_request_iterations_for_warmup,
+        )
+        retries = LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6)
+        return Manager(loader, self._executors.loads, retries)
+
+    def _make_grpc(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=self._grpc_options())
+        prediction = PredictionFace(
+            self.data_plane, tensor_content=self._flags.enable_serialization_as_tensor_content
+        )
+        services: dict[str, Any] = {
+            PREDICTION_SERVICE: prediction,
+            MODEL_SERVICE: ModelFace(self.data_plane),
+            HEALTH_SERVICE: HealthFace(self.data_plane),
+        }
+        for face in reflection_faces(list(services)):
+            services[face.service] = face
+        server.add_generic_rpc_handlers(
+            [service_handler(name, face.behaviours()) for name, face in services.items()]
+        )
+        self._open_grpc_ports(server)
+        return server
+
+    def _open_grpc_ports(self, server: grpc.aio.Server) -> None:
+        if self._flags.port:
+            address = f"0.0.0.0:{self._flags.port}"
+            try:
+                if self._credentials is None:
+                    server.add_insecure_port(address)
+                else:
+                    server.add_secure_port(address, self._credentials)
+            except RuntimeError as error:
+                raise UnavailableError(f"Can not listen on {address}: {error}") from error
+        if self._flags.grpc_socket_path:
+            server.add_insecure_port(f"unix:{self._flags.grpc_socket_path}")
+
+    def _grpc_options(self) -> list[tuple[str, str | int]]:
+        return [
+            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+            ("grpc.max_send_message_length", _UNLIMITED),
+            # A second server on the port shall fail, not share its requests.
+            ("grpc.so_reuseport", 0),
+            *channel_arguments(self._flags.grpc_channel_arguments),
+        ]
+
+    async def _start_http(self) -> None:
+        port = self._flags.rest_api_port
+        if not port:
+            return
+        if port == self._flags.port:
+            log.error("--rest_api_port is the gRPC port %d: HTTP is switched off", port)
+            return
+        face = HttpFace(self.data_plane, self.metrics, self._metrics_path)
+        self._http = web.AppRunner(face.application(), access_log=None)
+        await self._http.setup()
+        try:
+            await web.SockSite(self._http, listening_socket(port)).start()
+        except OSError as error:
+            raise UnavailableError(f"Can not listen on port {port}: {error}") from error
+        log.info("Exporting HTTP/REST API at:localhost:%d ...", port)
+
+    def _log_grpc(self) -> None:
+        if self._flags.port:
+            log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", self._flags.port)
+        if self._flags.grpc_socket_path:
+            log.info("Running gRPC ModelServer at UNIX socket %s ...", self._flags.grpc_socket_path)
+
+    # Watching.
+
+    def _watch(self) -> None:
+        flags = self._flags
+        if flags.file_system_poll_wait_seconds > 0:
+            self._spawn(self.source.watch(flags.file_system_poll_wait_seconds))
+        if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+            self._spawn(self._watch_config_file(flags.model_config_file_poll_wait_seconds))
+
+    async def _watch_config_file(self, interval_s: float) -> None:
+        """Applies every change of the model config file; a wrong file changes nothing."""
+        applied: Sequence[ModelConfig] = self._configs
+        problem = ""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                path = self._flags.model_config_file
+                configs = await asyncio.to_thread(config_files.read_model_configs, path)
+                if configs != applied:
+                    applied = configs
+                    await self.data_plane.reload(configs)
+                problem = ""
+            except ServiceError as error:
+                if str(error) != problem:
+                    log.error("The model config file is not applied: %s", error)
+                problem = str(error)
+
+    def _spawn(self, work: Any) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+
+class _Executors:
+    """The server's threads, apart by purpose so that none waits for another's work."""
+
+    def __init__(self, load_threads: int, run_threads: int) -> None:
+        self.loads = ThreadPoolExecutor(load_threads, "load")
+        self.runs = ThreadPoolExecutor(run_threads, "run")
+        self.preparation = ThreadPoolExecutor(_CPUS, "prepare")
+
+    def shutdown(self) -> None:
+        for executor in (self.loads, self.runs, self.preparation):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def channel_arguments(text: str) -> list[tuple[str, str | int]]:
+    """Reads `name=value,name=value`; whole numbers become int.
+
+    Raises:
+        InvalidRequestError: A part has no `=`.
+    """
+    arguments: list[tuple[str, str | int]] = []
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InvalidRequestError(f"--grpc_channel_arguments: {part!r} is not name=value")
+        arguments.append((name, _int_or_text(value)))
+    return arguments
+
+
+def _int_or_text(value: str) -> int | str:
+    with contextlib.suppress(ValueError):
+        return int(value)
+    return value

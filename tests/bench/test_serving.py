@@ -1,0 +1,68 @@
+"""The arithmetic of the benchmark."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from tests.bench.serving import Case, Measurement, main, metric_total, summarise
+from tests.bench.texts import LONG_WORDS, SHORT_WORDS, long_texts, short_texts
+from tests.bench.tiny_model import publish_tiny_model
+
+
+def measurement(per_second: float, cpu_ms: float) -> Measurement:
+    return Measurement(per_second, p50_ms=1.0, p99_ms=2.0, cpu_ms=cpu_ms, batch_rows=1.0)
+
+
+def case(name: str, limit: str) -> Case:
+    return Case("short", name, lambda seconds: measurement(1, 1), limit)
+
+
+def test_medians_and_ratios() -> None:
+    cases = [case("raw", "raw"), case("served", "raw")]
+    rounds = [
+        [measurement(100, 0.5), measurement(10, 5)],
+        [measurement(200, 1.0), measurement(50, 4)],
+        [measurement(300, 9.0), measurement(60, 3)],
+    ]
+    raw, served = summarise(cases, rounds)
+    assert (raw.per_second, raw.speed_to_raw, raw.cpu_to_raw) == (200, 1, 1)
+    assert (served.per_second, served.speed_to_raw, served.cpu_to_raw) == (50, 0.25, 4)
+
+
+def test_metric_total_sums_the_series_of_one_name() -> None:
+    page = 'rows_sum{model="a",x="}"} 3.5\nrows_sum{model="b"} 2\nrows_sum_created 9\nother 1\n'
+    assert metric_total(page, "rows_sum") == 5.5
+    assert metric_total(page, "other") == 1
+
+
+@pytest.mark.parametrize(("texts", "words"), [(short_texts, SHORT_WORDS), (long_texts, LONG_WORDS)])
+def test_texts_are_reproducible_and_of_the_stated_length(
+    texts: object, words: tuple[int, int]
+) -> None:
+    assert callable(texts)
+    found = texts(20)
+    assert found == texts(20)
+    assert found != texts(20, seed=1)
+    assert len(set(found)) == 20
+    assert all(words[0] <= len(text.split()) <= words[1] for text in found)
+
+
+def test_unknown_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no model 'nothing'"):
+        main(["--model", "nothing", "--repository", str(tmp_path)])
+
+
+@pytest.mark.e2e
+def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish_tiny_model(tmp_path)
+    results = tmp_path / "results.json"
+    options = ["--repository", str(tmp_path), "--seconds=1", "--rounds=1", f"--json={results}"]
+    assert main(options) == 0
+    assert "async client, 32 at a time" in capsys.readouterr().out
+    rows = json.loads(results.read_text())["results"]
+    assert len(rows) == 2 * (2 + 3)
+    assert all(row["per_second"] > 0 and row["cpu_ms"] >= 0 for row in rows)

@@ -1,0 +1,84 @@
+"""What the Makefile runs is what the programs understand."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import export.__main__
+import models.__main__
+from serving import flags
+
+
+@pytest.fixture
+def command(repository: Path, tmp_path: Path):
+    """Returns the arguments of the last Python module that a target would run."""
+
+    def dry_run(target: str, **variables: str) -> tuple[str, list[str]]:
+        settings = {"VENV": str(tmp_path / "venv"), "PYTHON": "python3", **variables}
+        printed = subprocess.run(
+            ["make", "--dry-run", target, *(f"{name}={value}" for name, value in settings.items())],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.replace("\\\n", " ")
+        last = [line for line in printed.splitlines() if "/bin/python -m " in line][-1]
+        _, _, module, *arguments = shlex.split(last)
+        return module, arguments
+
+    return dry_run
+
+
+def test_train(command) -> None:
+    module, arguments = command("train", MODEL="sentiment", PRESET="tiny", DATA="one two", RUN="r")
+    assert module == "models"
+    parsed = models.__main__.build_parser().parse_args(arguments)
+    assert (parsed.command, parsed.task, parsed.preset) == ("train", "sentiment", "tiny")
+    assert parsed.data == [Path("one"), Path("two")]
+    assert parsed.run == Path("r")
+
+
+def test_train_has_a_run_folder_of_its_own(command) -> None:
+    _, arguments = command("train", MODEL="sentiment")
+    assert models.__main__.build_parser().parse_args(arguments).run == Path("runs/sentiment")
+
+
+@pytest.mark.parametrize("backend", ["keras", "saved_model", "onnx", "grpc"])
+def test_evaluate(command, backend: str) -> None:
+    module, arguments = command(
+        "evaluate", MODEL="sentiment", DATA="d", BACKEND=backend, SPLIT="dev"
+    )
+    assert module == "models"
+    parsed = models.__main__.build_parser().parse_args(arguments)
+    assert (parsed.command, parsed.backend, parsed.split) == ("evaluate", backend, "dev")
+    assert parsed.data == Path("d")
+    assert parsed.run is None
+
+
+def test_export_and_publish_meet_in_the_same_folder(command) -> None:
+    module, arguments = command("export", MODEL="sentiment", RUN="runs/mine")
+    assert module == "export"
+    exported = export.__main__.build_parser().parse_args(arguments)
+    assert exported.out == Path("runs/mine/export")
+    _, arguments = command("publish", MODEL="sentiment", FOLDER="runs/mine/export")
+    assert export.__main__.build_parser().parse_args(arguments).folder == exported.out
+
+
+@pytest.mark.parametrize("target", ["publish", "rollback", "prune"])
+def test_releases(command, target: str) -> None:
+    module, arguments = command(target, MODEL="sentiment", REPOSITORY="here")
+    assert module == "export"
+    parsed = export.__main__.build_parser().parse_args(arguments)
+    assert (parsed.command, parsed.model, parsed.repository) == (target, "sentiment", Path("here"))
+
+
+def test_serve(command) -> None:
+    module, arguments = command("serve", MODEL="sentiment", PORT="9500", REST_PORT="9501")
+    assert module == "serving"
+    parsed = flags.parse(arguments)
+    assert parsed.unknown == ()
+    assert (parsed.flags.port, parsed.flags.rest_api_port) == (9500, 9501)
+    assert parsed.flags.model_base_path == "model_repository/sentiment"
+    assert parsed.flags.enable_batching

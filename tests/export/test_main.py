@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+from export.__main__ import main
+from protocol.version_folder import verify_files
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_help_is_quick_and_shows_examples():
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "export", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "python -m export publish sentiment" in result.stdout
+    assert "tensorflow" not in result.stderr
+
+
+def test_life_of_a_model(tiny_run, tmp_path, capsys):
+    repository = ("--repository", tmp_path / "repository")
+    assert run("list", *repository) == 0
+    assert "holds no model" in capsys.readouterr().out
+    assert run("sentiment", "--run", tiny_run, "--to", "onnx", "--out", tmp_path / "version") == 0
+    for _ in range(3):
+        assert run("publish", "sentiment", "--folder", tmp_path / "version", *repository) == 0
+    verify_files(tmp_path / "repository" / "sentiment" / "3")
+    assert run("rollback", "sentiment", *repository) == 0
+    assert run("list", *repository) == 0
+    assert capsys.readouterr().out.endswith("sentiment: 1, 2; rolled back: 3\n")
+    assert run("prune", "sentiment", "--keep", 1, *repository) == 0
+    assert capsys.readouterr().out == "sentiment: deleted 1, 3\n"
+    assert run("publish", "sentiment", "--if-missing", *repository) == 0
+    assert "version 2 is published" in capsys.readouterr().out
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    assert run("rollback", "sentiment", "--repository", tmp_path) == 1
+    assert capsys.readouterr().err == (
+        "error: cannot roll back sentiment: it has no version, needs an older one\n"
+    )
+    assert run("sentiment", "--run", tmp_path / "none", "--out", tmp_path / "out") == 1
+    assert "holds no finished run" in capsys.readouterr().err

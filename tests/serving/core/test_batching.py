@@ -1,0 +1,290 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidRequestError,
+    ResourceExhaustedError,
+    ServiceError,
+    UnavailableError,
+)
+from protocol.pipelines import Prepared
+from serving.core.batching import (
+    BatchingOptions,
+    BatchQueue,
+    BatchScheduler,
+    run_batch,
+    unbatched,
+)
+
+
+class Doubler:
+    """A servable that doubles `x`, holds at a gate, and breaks on the number 13."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.runs: list[list[int]] = []
+
+    def merge(self, signature: str, items: Sequence[Prepared]) -> dict[str, Any]:
+        return {"x": np.concatenate([item.tensors["x"] for item in items])}
+
+    def run(self, signature: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        self.runs.append(tensors["x"].tolist())
+        self.entered.release()
+        assert self.gate.wait(10)
+        if 13 in tensors["x"]:
+            raise InvalidRequestError("13 is not allowed")
+        return {"y": tensors["x"] * 2}
+
+    def finish(self, signature: str, outputs: Mapping[str, Any], prepared: Prepared) -> Any:
+        if 17 in prepared.tensors["x"]:
+            raise ZeroDivisionError("17")
+        return dict(outputs)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.depth = 0
+        self.batches: list[list[int]] = []
+        self.finished_runs = 0
+
+    def queued(self, tasks: int) -> None:
+        self.depth = tasks
+
+    def started(self, rows: Sequence[int], waits_s: Sequence[float]) -> None:
+        assert len(rows) == len(waits_s)
+        self.batches.append(list(rows))
+
+    def finished(self, seconds: float) -> None:
+        self.finished_runs += 1
+
+
+class Bench:
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.executor = executor
+        self.doubler = Doubler()
+        self.observer = Observer()
+
+    def queue(self, options: BatchingOptions) -> BatchQueue:
+        servable: Any = self.doubler
+        scheduler = BatchScheduler(self.executor, options.num_batch_threads)
+        return BatchQueue(scheduler, partial(run_batch, servable, "s"), options, self.observer)
+
+    async def hold(self, queue: BatchQueue) -> "asyncio.Future[Any]":
+        """Occupies the thread with a request for 1 until the gate opens."""
+        self.doubler.gate.clear()
+        future = queue.submit(item(1))
+        await asyncio.to_thread(self.doubler.entered.acquire)
+        return future
+
+
+def item(*values: int, key: str = "") -> Prepared:
+    return Prepared({"x": np.array(values)}, rows=len(values), batch_key=key)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    with ThreadPoolExecutor(4) as executor:
+        bench = Bench(executor)
+        yield bench
+        bench.doubler.gate.set()
+
+
+def one_thread(**options: Any) -> BatchingOptions:
+    return BatchingOptions(**({"max_batch_size": 4, "num_batch_threads": 1} | options))
+
+
+async def test_a_lone_request_runs_at_once(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    outputs = await queue.submit(item(3, 4))
+    assert outputs["y"].tolist() == [6, 8]
+    assert bench.doubler.runs == [[3, 4]]
+
+
+async def test_requests_that_wait_run_together_and_get_their_own_rows(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    second, third = queue.submit(item(2)), queue.submit(item(3, 4))
+    assert bench.observer.depth == 2
+    bench.doubler.gate.set()
+    results = await asyncio.gather(first, second, third)
+    assert [outputs["y"].tolist() for outputs in results] == [[2], [4], [6, 8]]
+    assert bench.doubler.runs == [[1], [2, 3, 4]]
+    assert bench.observer.batches == [[1], [1, 2]]
+    assert bench.observer.depth == 0
+
+
+async def test_batches_are_not_larger_than_allowed(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    others = [queue.submit(item(2, 3)), queue.submit(item(4, 5)), queue.submit(item(6))]
+    bench.doubler.gate.set()
+    await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1], [2, 3, 4, 5], [6]]
+
+
+async def test_only_equal_keys_are_joined_oldest_first(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    keys = ["long", "short", "long", "short"]
+    others = [queue.submit(item(n, key=key)) for n, key in enumerate(keys, start=2)]
+    bench.doubler.gate.set()
+    await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1], [2, 4], [3, 5]]
+
+
+async def test_without_batching_every_request_runs_alone(bench: Bench) -> None:
+    queue = bench.queue(unbatched(1))
+    first = await bench.hold(queue)
+    others = [queue.submit(item(2)), queue.submit(item(*range(20, 5020)))]
+    bench.doubler.gate.set()
+    await asyncio.gather(first, *others)
+    assert [len(run) for run in bench.doubler.runs] == [1, 1, 5000]
+
+
+async def test_a_bad_request_does_not_harm_its_neighbours(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    others = [queue.submit(item(n)) for n in (2, 13, 4)]
+    bench.doubler.gate.set()
+    _, good, bad, fine = await asyncio.gather(first, *others, return_exceptions=True)
+    assert good["y"].tolist() == [4]
+    assert fine["y"].tolist() == [8]
+    assert isinstance(bad, InvalidRequestError)
+
+
+async def test_an_unexpected_error_is_internal_and_stays_with_its_request(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    others = [queue.submit(item(n)) for n in (17, 4)]
+    bench.doubler.gate.set()
+    _, bad, fine = await asyncio.gather(first, *others, return_exceptions=True)
+    assert isinstance(bad, InternalError)
+    assert "ZeroDivisionError" in str(bad)
+    assert fine["y"].tolist() == [8]
+
+
+async def test_too_many_rows_are_refused(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    message = "Task size 5 is larger than maximum input batch size 4"
+    with pytest.raises(InvalidRequestError, match=message):
+        queue.submit(item(1, 2, 3, 4, 5))
+
+
+async def test_a_full_queue_refuses(bench: Bench) -> None:
+    queue = bench.queue(one_thread(max_enqueued_batches=1))
+    first = await bench.hold(queue)
+    waiting = queue.submit(item(2, 3, 4))
+    message = "currently 1 batches enqueued and max_enqueued_batches is 1"
+    with pytest.raises(UnavailableError, match=message):
+        queue.submit(item(5, 6))
+    bench.doubler.gate.set()
+    await asyncio.gather(first, waiting)
+
+
+async def test_cancelled_requests_leave_the_queue_and_never_run(bench: Bench) -> None:
+    queue = bench.queue(one_thread(max_enqueued_batches=1))
+    first = await bench.hold(queue)
+    gone = queue.submit(item(2, 3, 4))
+    gone.cancel()
+    replacement = queue.submit(item(5, 6))
+    also_gone = queue.submit(item(7))
+    also_gone.cancel()
+    bench.doubler.gate.set()
+    await asyncio.gather(first, replacement)
+    assert bench.doubler.runs == [[1], [5, 6]]
+
+
+async def test_a_request_that_waits_too_long_is_dropped(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    now = asyncio.get_running_loop().time()
+    waiting = queue.submit(item(2), deadline=now + 0.01)
+    with pytest.raises(ResourceExhaustedError, match="timeout exceeded while waiting in batching"):
+        await asyncio.wait_for(waiting, 5)
+    bench.doubler.gate.set()
+    await first
+    assert bench.doubler.runs == [[1]]
+    assert not queue.has_waiting
+
+
+async def test_a_request_that_runs_too_long_is_given_up(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    bench.doubler.gate.clear()
+    deadline = asyncio.get_running_loop().time() + 0.01
+    with pytest.raises(DeadlineExceededError, match="Timed out waiting for notification"):
+        await asyncio.wait_for(queue.submit(item(1), deadline), 5)
+    bench.doubler.gate.set()
+    assert (await queue.submit(item(2)))["y"].tolist() == [4]
+
+
+async def test_a_batch_waits_for_company_if_told(bench: Bench) -> None:
+    queue = bench.queue(one_thread(batch_timeout_micros=10_000_000))
+    first, second = queue.submit(item(1, 2)), queue.submit(item(3))
+    assert bench.doubler.runs == []
+    third = queue.submit(item(4))
+    await asyncio.wait_for(asyncio.gather(first, second, third), 5)
+    assert bench.doubler.runs == [[1, 2, 3, 4]]
+
+
+async def test_the_wait_for_company_ends(bench: Bench) -> None:
+    queue = bench.queue(one_thread(batch_timeout_micros=1000))
+    outputs = await asyncio.wait_for(queue.submit(item(1)), 5)
+    assert outputs["y"].tolist() == [2]
+
+
+async def test_queues_take_turns(bench: Bench) -> None:
+    options = one_thread(max_batch_requests=1)
+    servable: Any = bench.doubler
+    scheduler = BatchScheduler(bench.executor, 1)
+    busy, quiet = (
+        BatchQueue(scheduler, partial(run_batch, servable, "s"), options, Observer())
+        for _ in range(2)
+    )
+    first = await bench.hold(busy)
+    others = [busy.submit(item(n)) for n in (2, 3, 4)] + [quiet.submit(item(5))]
+    bench.doubler.gate.set()
+    await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1], [2], [5], [3], [4]]
+
+
+async def test_no_rows_is_a_request_too(bench: Bench) -> None:
+    outputs = await bench.queue(one_thread()).submit(item())
+    assert outputs["y"].tolist() == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_batch_size": 0},
+        {"batch_timeout_micros": -1},
+        {"max_enqueued_batches": 0},
+        {"num_batch_threads": 0},
+    ],
+)
+def test_impossible_options_are_refused(values: dict[str, int]) -> None:
+    [name] = values
+    with pytest.raises(ServiceError, match=f"{name} must be at least"):
+        BatchingOptions(**values)
+
+
+def test_outputs_must_have_the_rows_of_the_batch() -> None:
+    class Constant(Doubler):
+        def run(self, signature: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+            return {"y": np.float32(7) if len(tensors["x"]) == 2 else np.zeros(5)}
+
+    servable: Any = Constant()
+    # Joined, the outputs can not be shared out; alone, each request gets them as they are.
+    for items in ([item(1), item(2)], [item(1), item(2), item(3)]):
+        results = run_batch(servable, "s", items)
+        assert [result["y"].tolist() for result in results] == [[0] * 5] * len(items)  # type: ignore[index,union-attr]
