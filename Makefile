@@ -190,11 +190,12 @@ comma := ,
 define install
 	@$(PY) -m pip install --no-compile --disable-pip-version-check --no-input \
 	  --constraint constraints.txt --editable $(1) >$(VENV)/install.log 2>&1 & pid=$$!; \
+	trap "kill $$pid 2>/dev/null || true" EXIT; \
 	if [ -t 1 ]; then end='\r' every=1; else end='\n' every=10; fi; \
 	while sleep 1; kill -0 $$pid 2>/dev/null; do \
 	  ((SECONDS % every)) && continue; \
-	  count=$$(find $(VENV)/lib -maxdepth 3 -name '*.dist-info' | wc -l); \
-	  printf "installing into $(VENV): %3d s, %3d packages$$end" $$SECONDS $$count; \
+	  found=($(VENV)/lib/python*/site-packages/*.dist-info); \
+	  printf "installing into $(VENV): %3d s, %3d packages$$end" $$SECONDS $${#found[@]}; \
 	done; \
 	if wait $$pid; then printf "$(VENV) is ready after %d s%20s\n" $$SECONDS ""; \
 	else echo; tail -n 40 $(VENV)/install.log >&2; exit 1; fi
@@ -212,7 +213,7 @@ found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
 pins = {item["name"].lower().replace("_", "-"): item["version"] for item in found}
 pins.pop("keras-model-service")
 head = [line for line in target.read_text().splitlines() if line.startswith("#")]
-lines = head + sorted(f"{name}=={version}" for name, version in pins.items())
+lines = head + [f"{name}=={version}" for name, version in sorted(pins.items())]
 target.write_text("\n".join(lines) + "\n")
 endef
 export WRITE_PINS

@@ -1,13 +1,13 @@
 """Exports models and manages the model repository: `python -m export`."""
 
 import argparse
-import logging
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from export.repository import ModelRepository, RepositoryError
+from models.common.logs import configure_logging
 
 TASKS = ("sentiment",)
 FORMATS = ("saved_model", "onnx")
@@ -15,7 +15,7 @@ FORMATS = ("saved_model", "onnx")
 DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.
 
-  python -m export sentiment --run runs/sentiment --to saved_model onnx --out build/sentiment
+  python -m export sentiment --run runs/sentiment --to saved_model onnx
   python -m export publish sentiment                  the shipped weights, as the newest version
   python -m export publish sentiment --run runs/mine  your own run
   python -m export rollback sentiment                 back to the version before
@@ -38,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     for task in TASKS:
         exporter = commands.add_parser(task, help=f"export {task} to a version folder")
         _add_source(exporter)
-        exporter.add_argument("--out", type=Path, required=True, help="version folder to write")
+        exporter.add_argument(
+            "--out", type=Path, help="version folder to write (default: RUN/export or build/TASK)"
+        )
     publisher = commands.add_parser("publish", help="export, if need be, and publish a version")
     publisher.add_argument("model", choices=TASKS)
     _add_source(publisher)
@@ -71,6 +73,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def export_command(arguments: argparse.Namespace, out: Path) -> None:
     """Exports a run, the shipped weights, or a TINY model trained on the spot, to `out`."""
+    print("loading TensorFlow and Keras ...", file=sys.stderr)
     from export import sentiment, version
     from models.sentiment.evaluate import load_examples_to_evaluate
 
@@ -112,8 +115,10 @@ def list_command(repository: ModelRepository) -> None:
 def run_command(arguments: argparse.Namespace) -> None:
     """Runs the parsed command."""
     if arguments.command in TASKS:
-        export_command(arguments, arguments.out)
-        print(f"exported {arguments.out}")
+        default = arguments.run / "export" if arguments.run else Path("build") / arguments.command
+        out = arguments.out or default
+        export_command(arguments, out)
+        print(f"exported {out}")
         return
     repository = ModelRepository(arguments.repository)
     if arguments.command == "publish":
@@ -130,7 +135,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    configure_logging()
     arguments = build_parser().parse_args(argv)
     try:
         run_command(arguments)

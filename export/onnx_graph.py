@@ -51,7 +51,9 @@ def from_tensorflow(
     model, _ = tf2onnx.convert.from_function(
         tf.function(function), input_signature=signature, opset=OPSET
     )
-    foreign = sorted({node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")})
+    foreign = sorted(
+        {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+    )
     if foreign:
         raise ValueError(f"operators without an ONNX counterpart: {', '.join(foreign)}")
     found = [value.name for value in model.graph.input]
@@ -74,8 +76,9 @@ def _renamed(model: onnx.ModelProto, renames: Mapping[str, str]) -> onnx.ModelPr
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
-        value.name = renames.get(value.name, value.name)
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            value.name = renames.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [renames.get(name, name) for name in node.input]
         node.output[:] = [renames.get(name, name) for name in node.output]
@@ -97,7 +100,8 @@ def join(
         outputs: likewise.
         name: of the graph.
     """
-    nodes, initializers = [], []
+    nodes: list[onnx.NodeProto] = []
+    initializers: list[onnx.TensorProto] = []
     for part in parts:
         graph = _prefixed(part).graph
         nodes += graph.node

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class ParityError(RuntimeError):
-    """An exported file differs from the Keras model by more than its tolerance; it does not count."""
+    """An exported file answers otherwise than the Keras model; it does not count."""
 
 
 @dataclass(frozen=True)

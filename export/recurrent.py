@@ -34,7 +34,7 @@ def reader_model(layer: keras.layers.Bidirectional, embedding_units: int) -> onn
     """
     cells = (layer.forward_layer, layer.backward_layer)
     _check(layer, cells)
-    operator, attributes = _operator(cells[0])
+    operator, linear_before_reset = _operator(cells[0])
     units = cells[0].units
     tensors = {
         name: np.stack([part[name] for part in map(_weights, cells)])
@@ -61,7 +61,7 @@ def reader_model(layer: keras.layers.Bidirectional, embedding_units: int) -> onn
             ["directions"],  # (T, 2, N, U)
             direction="bidirectional",
             hidden_size=units,
-            **attributes,
+            linear_before_reset=linear_before_reset,
         ),
         node("Transpose", ["directions"], ["by_text"], perm=[2, 0, 1, 3]),  # (N, T, 2, U)
         node("Reshape", ["by_text", "joined"], ["states"]),
@@ -101,23 +101,22 @@ def _check(
         raise RecurrentLayerError(f"layer {layer.name}: {'; '.join(problems)}")
 
 
-def _operator(cell: keras.layers.Layer) -> tuple[str, dict[str, int]]:
+def _operator(cell: keras.layers.Layer) -> tuple[str, int | None]:
+    """Returns the operator and its attribute `linear_before_reset`, which an LSTM does not have."""
     if isinstance(cell, keras.layers.LSTM):
-        return "LSTM", {}
+        return "LSTM", None
     # Keras' `reset_after` applies the reset gate after the recurrent product, as this does.
-    return "GRU", {"linear_before_reset": int(cell.reset_after)}
+    return "GRU", int(cell.reset_after)
 
 
 def _weights(cell: keras.layers.Layer) -> dict[str, np.ndarray]:
     """Returns ONNX weights of one direction: [gates U, E], [gates U, U] and [2 gates U]."""
     kernel, recurrence, bias = (np.asarray(w, np.float32) for w in cell.get_weights())
-    if isinstance(cell, keras.layers.LSTM):
-        order = (0, 3, 1, 2)  # Keras: input, forget, cell, output; ONNX: input, output, forget, cell
+    # LSTM in Keras: input, forget, cell, output; in ONNX: input, output, forget, cell.
+    # GRU in both: update, reset, hidden.
+    order = [0, 3, 1, 2] if isinstance(cell, keras.layers.LSTM) else [0, 1, 2]
+    if bias.ndim == 1:  # one bias for input and state together
         bias = np.stack([bias, np.zeros_like(bias)])
-    else:
-        order = (0, 1, 2)  # both: update, reset, hidden
-        if bias.ndim == 1:
-            bias = np.stack([bias, np.zeros_like(bias)])
 
     def reorder(matrix: np.ndarray) -> np.ndarray:
         gates = np.split(matrix, len(order), axis=-1)

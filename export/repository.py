@@ -77,7 +77,7 @@ class ModelRepository:
         with self.staging(model) as staged:
             complete = staged / "version"
             if folder.parent.parent == self.path / STAGING:
-                os.rename(folder, complete)
+                folder.rename(complete)
             else:
                 shutil.copytree(folder, complete)
             _synchronise(complete)
@@ -89,7 +89,7 @@ class ModelRepository:
         while True:
             try:
                 # Two publishers may meet here: renaming onto a full folder fails, so one goes on.
-                os.rename(complete, self.version_folder(model, version))
+                complete.rename(self.version_folder(model, version))
             except OSError:
                 if not self.version_folder(model, version).exists():
                     raise
@@ -113,7 +113,7 @@ class ModelRepository:
             )
         retired = self.path / RETIRED / model
         retired.mkdir(parents=True, exist_ok=True)
-        os.rename(self.version_folder(model, versions[-1]), retired / str(versions[-1]))
+        self.version_folder(model, versions[-1]).rename(retired / str(versions[-1]))
         return versions[-1], versions[-2]
 
     def prune(self, model: str, keep: int) -> list[int]:
@@ -129,7 +129,7 @@ class ModelRepository:
         folders += [self.path / RETIRED / model / str(v) for v in self.retired(model)]
         with self.staging(model) as bin_folder:
             for number, folder in enumerate(folders):
-                os.rename(folder, bin_folder / str(number))
+                folder.rename(bin_folder / str(number))
         return sorted(int(folder.name) for folder in folders)
 
 

@@ -48,7 +48,7 @@ def model_to_export(run: Path | None, scratch: Path) -> SentimentModel:
 
 
 def sample_examples() -> list[Example]:
-    """Returns texts for comparing engines where no dataset is given: odd ones and made-up reviews."""
+    """Returns odd texts and made-up reviews, to compare engines on where no dataset is given."""
     return [*(Example(text, 0) for text in SAMPLE_TEXTS), *make_examples(120, seed=11)]
 
 
@@ -86,7 +86,7 @@ def onnx_model(model: SentimentModel) -> onnx.ModelProto:
     )
     classify = from_tensorflow(
         lambda token_ids, states: tf.nn.softmax(
-            network.classify([token_ids, states], training=False)["logits"] / model.temperature
+            network.classify([token_ids, states], training=False)["logits"]
         ),
         token_ids | states,
         ["probability"],
@@ -115,7 +115,7 @@ def write_assets(model: SentimentModel, folder: Path) -> None:
 
 
 def warmup_requests(model_name: str) -> list[PredictRequest]:
-    """Returns requests of several lengths and batch sizes, so that the first caller need not wait."""
+    """Returns requests of several lengths and batch sizes, so that no caller is the first."""
     batches: Sequence[Sequence[str]] = (
         SAMPLE_TEXTS[:1],
         SAMPLE_TEXTS[1:2],
@@ -137,5 +137,3 @@ def task_metric(examples: Sequence[Example], probabilities: np.ndarray) -> float
     """Returns the accuracy, by which an exported file is judged."""
     truth = np.array([example.class_id for example in examples])
     return compute_metrics(truth, probabilities).accuracy
-
-

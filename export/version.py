@@ -4,7 +4,7 @@ import datetime
 import importlib.metadata
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +70,9 @@ def export_sentiment(
     return manifest
 
 
-def _timed(name: str, write: object) -> None:
+def _timed(name: str, write: Callable[[], None]) -> None:
     started = time.perf_counter()
-    write()  # type: ignore[operator]
+    write()
     logger.info("%s written in %.1f s", name, time.perf_counter() - started)
 
 
@@ -101,14 +101,16 @@ def compare(
     check_parity(parity, TOLERANCE[engine], METRIC_TOLERANCE)
     logger.info(
         "%s agrees with Keras on %d texts: largest difference %.1e, accuracy %.4f and %.4f",
-        engine, len(examples), worst, metric_engine, metric_keras,
+        engine,
+        len(examples),
+        worst,
+        metric_engine,
+        metric_keras,
     )
     return parity
 
 
-def _manifest(
-    model: SentimentModel, model_name: str, parity: Sequence[Parity] = ()
-) -> Manifest:
+def _manifest(model: SentimentModel, model_name: str, parity: Sequence[Parity] = ()) -> Manifest:
     return Manifest(
         task=SENTIMENT.task,
         model_name=model_name,
@@ -120,5 +122,5 @@ def _manifest(
         signatures=SENTIMENT.signatures,
         packages={name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
         parity={p.engine: p.as_dict() for p in parity},
-        pipeline={"temperature": model.temperature},
+        pipeline={"temperatures": model.details["temperatures"]},
     )

@@ -1,14 +1,13 @@
 """Trains, evaluates and ships models: `python -m models COMMAND TASK`."""
 
 import argparse
-import importlib
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.common.backends import BACKENDS
 from models.common.config import ConfigError
+from models.common.logs import configure_logging
 from models.common.splits import DataError
 
 TASKS = ("sentiment",)
@@ -57,7 +56,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--data", type=Path, help="data folder in the training layout")
-    parser.add_argument("--split", help="train, dev, test or all (default: test, else dev, else all)")
+    parser.add_argument(
+        "--split", help="train, dev, test or all (default: test, else dev, else all)"
+    )
     parser.add_argument("--backend", choices=BACKENDS, default="keras")
     parser.add_argument("--run", type=Path, help="run folder for keras (default: shipped weights)")
     parser.add_argument(
@@ -75,21 +76,27 @@ def _add_ship(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, help="run folder (default: runs/TASK)")
 
 
+def run_command(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Runs the parsed command; imports Keras only now, so that --help is quick."""
+    from models.sentiment import commands
+
+    if arguments.command == "train":
+        commands.train_command(arguments, overrides)
+    elif arguments.command == "evaluate":
+        commands.evaluate_command(arguments)
+    else:
+        commands.ship_command(arguments)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    configure_logging()
     parser = build_parser()
     arguments, overrides = parser.parse_known_args(argv)
     if overrides and arguments.command != "train":
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    commands = importlib.import_module(f"models.{arguments.task}.commands")
     try:
-        if arguments.command == "train":
-            commands.train_command(arguments, overrides)
-        elif arguments.command == "evaluate":
-            commands.evaluate_command(arguments)
-        else:
-            commands.ship_command(arguments)
+        run_command(arguments, overrides)
     except (DataError, ConfigError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

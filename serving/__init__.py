@@ -2,5 +2,5 @@
 
 import os
 
-# ONNX Runtime's official builds send usage data to their maker unless this is set before import.
+# Before ONNX Runtime is imported: nothing here reports to anybody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

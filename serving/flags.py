@@ -7,6 +7,7 @@ have are reported with the usage, and the server starts all the same.
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -15,6 +16,7 @@ from protocol.errors import InvalidRequestError
 
 _CPUS = os.cpu_count() or 1
 
+_IN = " " * 6  # of the texts on the help page
 _SWITCH_VALUES = {"true": True, "1": True, "false": False, "0": False}
 
 _GENERAL = "What to serve"
@@ -241,7 +243,8 @@ def usage() -> str:
             group = item.metadata["group"]
             lines += ["", f"{group}:"]
         default = str(item.default).lower() if isinstance(item.default, bool) else item.default
-        lines += [f"  --{item.name} [{default}]", f"      {item.metadata['text']}"]
+        lines.append(f"  --{item.name} [{default}]")
+        lines += textwrap.wrap(item.metadata["text"], 94, initial_indent=_IN, subsequent_indent=_IN)
     lines += [
         "",
         "Accepted for TensorFlow Serving's sake, without effect:",

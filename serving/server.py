@@ -60,6 +60,7 @@ class ModelServer:
         self._metrics_path = self._read_metrics_path()
         self._credentials = self._read_credentials()
         self._executors = _Executors(flags.num_load_threads or _CPUS, self._threads)
+        self._scheduler = BatchScheduler(self._executors.runs, self._threads)
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
         self.manager = self._make_manager()
         self.source = FileSystemSource(self.manager.aspire)
@@ -68,7 +69,7 @@ class ModelServer:
             self.source,
             self.metrics,
             batching=self._batching_of,
-            scheduler=BatchScheduler(self._executors.runs, self._threads),
+            scheduler=self._scheduler,
             executor=self._executors.preparation,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
         )
@@ -114,7 +115,7 @@ class ModelServer:
             log.warning("Some versions could not be unloaded in time")
             rested = False
         self._executors.shutdown()
-        return rested
+        return rested and self._scheduler.is_idle
 
     # Reading the configuration.
 
@@ -234,7 +235,7 @@ class ModelServer:
             log.error("--rest_api_port is the gRPC port %d: HTTP is switched off", port)
             return
         face = HttpFace(self.data_plane, self.metrics, self._metrics_path)
-        self._http = web.AppRunner(face.application(), access_log=None)
+        self._http = web.AppRunner(face.application(), access_log=None, shutdown_timeout=_CLOSING_S)
         await self._http.setup()
         try:
             await web.SockSite(self._http, listening_socket(port)).start()

@@ -2,14 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from models.common.data_dir import data_dir as datasets_folder
 
 # Before any test imports ONNX Runtime itself.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("DATA_DIR") or REPOSITORY.parent / "shared" / "data")
+DATA_DIR = REPOSITORY / datasets_folder()
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if missing:
                 reason = f"no folder {DATA_DIR / missing[0]}: set DATA_DIR to the data sets"
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a TINY sentiment classifier, trained on synthetic reviews."""
+    from models.common.run_folder import RunFolder
+    from models.sentiment.config import TINY
+    from models.sentiment.synthetic import make_source
+    from models.sentiment.train import train
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    train(TINY, [make_source()], RunFolder(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_run: Path) -> Any:
+    """The same classifier as a `SentimentModel`."""
+    from models.sentiment.signature import load_model
+
+    return load_model(tiny_run)

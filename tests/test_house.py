@@ -1,5 +1,6 @@
 """The promises of the repository as a whole: its tree, its pins, its manual, its stack."""
 
+import ast
 import os
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -82,6 +83,17 @@ def pins(repository: Path) -> dict[str, Version]:
 
 def compose(repository: Path) -> dict[str, Any]:
     return yaml.safe_load((repository / "docker-compose.yml").read_text())
+
+
+def imported_names(path: Path) -> set[str]:
+    """Returns the top-level packages that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 class TestTree:
@@ -166,6 +178,34 @@ class TestPins:
         serve = {Requirement(line).name for line in description["optional-dependencies"]["serve"]}
         assert base == {"grpcio", "ml_dtypes", "numpy", "protobuf"}
         assert not HEAVY & serve
+
+
+class TestImports:
+    EXTRAS: ClassVar = {
+        "clients": [],
+        "protocol": [],
+        "serving": ["serve"],
+        "export": ["tensorflow"],
+        "models": ["tensorflow"],
+    }
+    # The server's saved_model runtime, the compiler of the protocol files, client metrics.
+    OPTIONAL: ClassVar = {"tensorflow", "grpc_tools", "prometheus_client"}
+
+    @pytest.mark.parametrize("package", EXTRAS)
+    def test_a_package_imports_what_its_extra_installs(
+        self, repository: Path, package: str
+    ) -> None:
+        description = project(repository)
+        lines = list(description["dependencies"])
+        for extra in self.EXTRAS[package]:
+            lines += description["optional-dependencies"][extra]
+        installed = {canonicalize_name(Requirement(line).name) for line in lines}
+        owners = metadata.packages_distributions()
+        ours = {*self.EXTRAS, *sys.stdlib_module_names}
+        for path in (repository / package).rglob("*.py"):
+            for name in imported_names(path) - ours - self.OPTIONAL:
+                found = {canonicalize_name(owner) for owner in owners.get(name, [])}
+                assert found & installed, f"{path.relative_to(repository)} imports {name}"
 
 
 class TestTelemetry:

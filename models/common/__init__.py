@@ -1,1 +1,1 @@
-"""Mechanism that every model package shares: configuration, run folders, splits, plots, backends."""
+"""Mechanism that every model package shares: configuration, run folders, plots, backends."""

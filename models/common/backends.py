@@ -39,8 +39,7 @@ class SavedModelBackend:
         self._loaded = tf.saved_model.load(str(folder))
         self._function = self._loaded.signatures[signature]
         self._dtypes = {
-            name: spec.dtype
-            for name, spec in self._function.structured_input_signature[1].items()
+            name: spec.dtype for name, spec in self._function.structured_input_signature[1].items()
         }
 
     def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
@@ -119,27 +118,7 @@ def newest_version(repository: Path, model: str) -> Path:
     folder = repository / model
     versions = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
     if not versions:
-        raise FileNotFoundError(f"{folder} holds no version; run `make publish MODEL={model}` first")
+        raise FileNotFoundError(
+            f"{folder} holds no version; run `make publish MODEL={model}` first"
+        )
     return max(versions, key=lambda path: int(path.name))
-
-
-def make_backend(
-    kind: str, model: str, *, version_folder: Path | None, repository: Path, target: str
-) -> Backend:
-    """Returns the engine named `kind`: `saved_model`, `onnx` or `grpc`.
-
-    Args:
-        kind: which engine.
-        model: served model name.
-        version_folder: what to load; None takes the newest version in `repository`.
-        repository: the model repository.
-        target: host:port of the server, for `grpc`.
-    """
-    if kind == "grpc":
-        return GrpcBackend(target, model)
-    folder = version_folder or newest_version(repository, model)
-    if kind == "saved_model":
-        return SavedModelBackend(folder)
-    if kind == "onnx":
-        return OnnxBackend(folder)
-    raise ValueError(f"unknown backend {kind!r}; known: {', '.join(BACKENDS)}")

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 
 
 def _save(axes: Axes, path: Path) -> None:
-    figure = axes.get_figure()
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        plt.close(figure)
 
 
 def _axes(title: str, x_label: str, y_label: str) -> Axes:

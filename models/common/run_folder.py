@@ -11,7 +11,7 @@ class RunFolder:
     """Names the files of a run.
 
     A run that trains writes all of them; the shipped copy in `models/<name>/weights` holds the
-    configuration, the assets, the float16 weights and the metrics only.
+    configuration, the assets, the log, the float16 weights and the metrics only.
     """
 
     path: Path
@@ -84,6 +84,8 @@ class RunFolder:
         """
         if not self.details.is_file():
             there = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []
-            raise FileNotFoundError(f"{self.path} holds no finished run (no run.json); found: {there}")
+            raise FileNotFoundError(
+                f"{self.path} holds no finished run (no run.json); found: {there}"
+            )
         details: dict[str, Any] = json.loads(self.details.read_text(encoding="utf-8"))
         return details

@@ -12,7 +12,7 @@ class DataError(ValueError):
 
 
 def choose_split(requested: str | None, available: Collection[str], where: str) -> str:
-    """Picks the split to evaluate: the requested one, else test, else dev, else everything labelled.
+    """Picks the split to evaluate: the requested one, else test, else dev, else all.
 
     Args:
         requested: `train`, `dev` (or `val`), `test`, `all`, or None for the default.

@@ -15,9 +15,12 @@ def save_float16(model: keras.Model, path: Path) -> None:
     arrays = {}
     for variable in model.weights:
         values = keras.ops.convert_to_numpy(variable.value)
-        half = values.astype(np.float16)
+        with np.errstate(over="ignore"):  # reported below, by name
+            half = values.astype(np.float16)
         if not np.isfinite(half).all():
-            raise ValueError(f"{variable.path} does not fit float16: max |w| {np.abs(values).max()}")
+            raise ValueError(
+                f"{variable.path} does not fit float16: max |w| {np.abs(values).max()}"
+            )
         arrays[variable.path] = half
     np.savez_compressed(path, **arrays)
 

@@ -3,6 +3,9 @@
 import numpy as np
 from scipy import optimize
 
+# A part whose temperature would leave this range adds nothing, or decides alone.
+SMALLEST, LARGEST = 1 / 4, 20.0
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Turns logits [N, C] into probabilities [N, C]."""
@@ -10,36 +13,44 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
-def negative_log_likelihood(
-    logits: np.ndarray, class_ids: np.ndarray, weights: np.ndarray, temperature: float
-) -> float:
-    """Weighted mean of -log p(true class) at a temperature."""
-    probabilities = softmax(logits / temperature)[np.arange(len(class_ids)), class_ids]
-    return float(-np.average(np.log(np.maximum(probabilities, 1e-12)), weights=weights))
-
-
-def fit_temperature(
-    logits: np.ndarray, class_ids: np.ndarray, weights: np.ndarray | None = None
-) -> float:
-    """Finds the temperature that makes the true classes most likely.
-
-    Dividing all logits by one number changes no decision, only the confidence.
+def calibrated_sum(parts: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """Adds the parts' logits, each divided by its temperature.
 
     Args:
-        logits: float [N, C], of texts that were not trained on.
+        parts: float [P, N, C].
+        temperatures: float [P].
+
+    Returns:
+        Logits [N, C].
+    """
+    return np.asarray(np.tensordot(1 / temperatures, parts, axes=1))
+
+
+def fit_temperatures(
+    parts: np.ndarray, class_ids: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Finds the temperatures at which the summed logits make the true classes most likely.
+
+    With one part this is temperature scaling, which changes no decision, only the confidence.
+    With several, it also weighs the parts against each other.
+
+    Args:
+        parts: float [P, N, C], logits of each part for texts that were not trained on.
         class_ids: int [N].
         weights: float [N], e.g. to let sources of different size count the same.
 
     Returns:
-        The temperature with the lowest negative log likelihood, within [1/4, 10].
+        float64 [P], each within [1/4, 20].
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
     """
     weights = np.ones(len(class_ids)) if weights is None else weights
+    rows = np.arange(len(class_ids))
 
-    def loss(log_temperature: float) -> float:
-        temperature = float(np.exp(log_temperature))
-        return negative_log_likelihood(logits, class_ids, weights, temperature)
+    def loss(inverse: np.ndarray) -> float:
+        probabilities = softmax(calibrated_sum(parts, 1 / inverse))[rows, class_ids]
+        return float(-np.average(np.log(np.maximum(probabilities, 1e-12)), weights=weights))
 
-    bounds = (np.log(1 / 4), np.log(10))
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    start = np.full(len(parts), 1 / len(parts))
+    bounds = [(1 / LARGEST, 1 / SMALLEST)] * len(parts)
+    return 1 / np.asarray(optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)

@@ -13,7 +13,7 @@ class TokenizerConfig:
 
     Attributes:
         vocabulary_size: ids in use, padding (0) and unknown (1) included; below 32,768, because
-            the bigram hash works in 31 bits.
+            the pair hash works in 31 bits.
         max_tokens: longer texts are cut.
         head_tokens: of a cut text, how many tokens are kept from its start; the rest come from
             its end, where reviews state their verdict (Sun et al. 2019, "How to Fine-Tune BERT
@@ -45,7 +45,7 @@ class NetworkConfig:
         recurrent: `lstm` or `gru`; runs in both directions.
         recurrent_units: size of the state in each direction.
         attention_units: hidden size of the additive attention that pools the states.
-        bigram_buckets: size of the hashed bigram table of the linear part; 0 leaves the linear
+        pair_buckets: size of the linear part's table of hashed word pairs; 0 leaves the linear
             part out.
         embedding_dropout: share of embedding channels dropped for a whole text.
         dropout: share of pooled features dropped.
@@ -57,7 +57,7 @@ class NetworkConfig:
     recurrent: str = "lstm"
     recurrent_units: int = 64
     attention_units: int = 64
-    bigram_buckets: int = 1_048_573  # the largest prime below 2^20
+    pair_buckets: int = 1_048_573  # the largest prime below 2^20
     embedding_dropout: float = 0.3
     dropout: float = 0.5
     l2: float = 1e-6
@@ -67,9 +67,9 @@ class NetworkConfig:
         require_positive(self, "embedding_units", "recurrent_units", "attention_units")
         require_choice(self, "recurrent", RECURRENT_LAYERS)
         require_fraction(self, "embedding_dropout", "dropout", "l2")
-        if self.bigram_buckets < 0 or self.bigram_buckets >= 2**31:
+        if not 0 <= self.pair_buckets < 2**31:
             raise ValueError(
-                f"NetworkConfig.bigram_buckets must lie in 0..2^31-1, got {self.bigram_buckets}"
+                f"NetworkConfig.pair_buckets must lie in 0..2^31-1, got {self.pair_buckets}"
             )
 
 
@@ -82,17 +82,17 @@ class TrainingConfig:
             itself with the same label, so that one model serves reviews and single sentences.
         learning_rate: peak, reached after `warmup_steps`, then a cosine down to a fiftieth.
         clip_norm: gradients of each variable are clipped to this L2 norm.
-        auxiliary_weight: weight of the losses on the recurrent and the linear part alone.
+        linear_inverse_regularization: how closely the linear part fits (scikit-learn's C).
         patience: epochs without a better mean dev accuracy before training stops.
         dev_fraction: share of a training file held out by hash where a source has no dev file.
     """
 
-    epochs: int = 6
+    epochs: int = 8
     batch_size: int = 32
     learning_rate: float = 1e-3
     warmup_steps: int = 200
     clip_norm: float = 1.0
-    auxiliary_weight: float = 1.0
+    linear_inverse_regularization: float = 8.0
     crop_probability: float = 0.0
     patience: int = 3
     dev_fraction: float = 0.2
@@ -100,6 +100,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "learning_rate", "clip_norm", "patience")
+        require_positive(self, "linear_inverse_regularization")
         require_fraction(self, "dev_fraction")
         if not 0 <= self.crop_probability <= 1:
             raise ValueError(
@@ -132,7 +133,7 @@ TINY = SentimentConfig(
         embedding_units=16,
         recurrent_units=8,
         attention_units=8,
-        bigram_buckets=1021,
+        pair_buckets=1021,
         embedding_dropout=0.0,
         dropout=0.1,
     ),

@@ -18,6 +18,8 @@ import numpy as np
 from models.common.splits import DEV, SPLIT_ALIASES, TRAIN, DataError, in_held_out_part
 from protocol.tokenizer import WordTokenizer
 
+# Folders under DATA_DIR that the shipped model learned from.
+SHARED_DATASETS = ("sent_imdb", "sent_sst2", "sent_mr")
 SUFFIXES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 # Lengths to which a batch is padded: few shapes to compile, little padding to compute.
 BUCKET_LENGTHS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
@@ -127,7 +129,9 @@ def find_splits(folder: Path) -> dict[str, Path]:
             if not path.is_file():
                 continue
             if split in found:
-                raise DataError(f"{folder}: two files for {split}: {found[split].name}, {path.name}")
+                raise DataError(
+                    f"{folder}: two files for {split}: {found[split].name}, {path.name}"
+                )
             found[split] = path
     if not found:
         there = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
@@ -158,7 +162,7 @@ def load_source(folder: Path, labels: Sequence[str], dev_fraction: float) -> Sou
 
 
 def normalised(text: str) -> str:
-    """Reduces a text to its lower-case letters and digits: equal for copies that differ in style."""
+    """Reduces a text to its letters and digits: equal for copies that differ in style."""
     return re.sub(r"[\W_]+", "", text.lower())
 
 

@@ -1,7 +1,7 @@
 """Word vectors from GloVe text files."""
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ def initial_embeddings(
     return matrix, found
 
 
-def _vectors(path: Path, units: int):  # type: ignore[no-untyped-def]
+def _vectors(path: Path, units: int) -> Iterator[tuple[str, np.ndarray]]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:

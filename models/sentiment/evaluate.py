@@ -34,7 +34,9 @@ class Predictions:
 def load_examples_to_evaluate(
     folder: Path, labels: Sequence[str], split: str | None, dev_fraction: float
 ) -> tuple[str, list[Example]]:
-    """Reads the split that `choose_split` picks; `dev` of a folder with train only is its held-out part.
+    """Reads the split that `choose_split` picks.
+
+    The dev split of a folder that has none is the part of train that training holds out.
 
     Raises:
         DataError: as `load_source` and `choose_split` do.
@@ -56,7 +58,9 @@ def predict(backend: Backend, texts: Sequence[str]) -> Predictions:
         outputs = backend.run_signature({"text": batch})
         for row, i in enumerate(rows):
             answers[i] = (
-                outputs["probability"][row], outputs["tokens"][row], outputs["truncated"][row]
+                outputs["probability"][row],
+                outputs["tokens"][row],
+                outputs["truncated"][row],
             )
     return Predictions(
         probabilities=np.stack([answer[0] for answer in answers]),

@@ -7,8 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `evaluate` prints; for two classes `f1` and `roc_auc` are those of the second one,
-    for more they are averaged over the classes with equal weight.
+    """What `evaluate` prints.
+
+    For two classes, `f1` and `roc_auc` are those of the second one; for more, they are averaged
+    over the classes with equal weight.
     """
 
     accuracy: float

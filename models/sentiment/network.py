@@ -1,7 +1,7 @@
-"""The sentiment network: a recurrent reader with attention beside a linear bag of bigrams.
+"""The sentiment network: a recurrent reader with attention beside a linear bag of word pairs.
 
 The recurrent part understands order and composition, the linear part remembers which words and
-word pairs decide; their logits are added (wide and deep: Cheng et al. 2016).
+word pairs decide; their calibrated logits are added (wide and deep: Cheng et al. 2016).
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ import keras
 from keras import layers, ops
 
 from models.sentiment.config import NetworkConfig
-from models.sentiment.naive_bayes import FIRST_MULTIPLIER, SECOND_MULTIPLIER
+from models.sentiment.linear import FIRST_MULTIPLIER, SECOND_MULTIPLIER
 
 PADDING_ID = 0
+RECURRENT, LINEAR = "recurrent_logits", "linear_logits"
+PARTS = (RECURRENT, LINEAR)
 
 
 @keras.saving.register_keras_serializable("sentiment")
@@ -83,32 +85,35 @@ class MaskedMaxPooling(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("sentiment")
-class BagOfBigrams(layers.Layer):
+class BagOfPairs(layers.Layer):
     """A linear classifier over single words and hashed word pairs.
 
-    logit[c] = (a1 sum_t U[x_t, c] + a2 sum_t B[h(x_t, x_t+1), c]) / sqrt(T + 1), with tables U and
-    B that start from naive Bayes log-count ratios, and two learned scales. The root keeps long
-    and short texts on one scale.
+    logit[c] = (sum_t U[x_t, c] + sum_t B[h(x_t, x_t+1), c]) / sqrt(T + 1). The root keeps long and
+    short texts on one scale. The tables do not learn by gradient: `linear.fit_linear` fits them.
+
+    Args:
+        words: rows of U, the vocabulary's size.
+        buckets: rows of B.
+        units: number of logits.
 
     Call arguments:
         token_ids: int32 [N, T], 0 is padding and only stands at the end.
 
-    Source: Wang and Manning 2012 (NBSVM); hashing as in Weinberger et al. 2009.
+    Source: Wang and Manning 2012; hashing as in Weinberger et al. 2009.
     """
 
     def __init__(self, words: int, buckets: int, units: int, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        super().__init__(trainable=False, **kwargs)
         self.words, self.buckets, self.units = words, buckets, units
 
     def build(self, token_ids_shape: tuple[int | None, ...]) -> None:
-        """Creates both tables and the scales."""
+        """Creates both tables, empty."""
         self.word_table = self.add_weight(
             shape=(self.words, self.units), initializer="zeros", name="word_table"
         )
-        self.bigram_table = self.add_weight(
-            shape=(self.buckets, self.units), initializer="zeros", name="bigram_table"
+        self.pair_table = self.add_weight(
+            shape=(self.buckets, self.units), initializer="zeros", name="pair_table"
         )
-        self.scales = self.add_weight(shape=(2,), initializer="ones", name="scales")
 
     def call(self, token_ids: keras.KerasTensor) -> keras.KerasTensor:
         """Maps ids [N, T] to logits [N, units]."""
@@ -116,17 +121,41 @@ class BagOfBigrams(layers.Layer):
         # One padding column keeps the pair axis from being empty when T is 1.
         following = ops.pad(token_ids[:, 1:], [[0, 0], [0, 1]])  # (N, T)
         is_pair = ops.cast(following != PADDING_ID, self.compute_dtype)
-        buckets = ops.mod(token_ids * FIRST_MULTIPLIER + following * SECOND_MULTIPLIER, self.buckets)
+        buckets = ops.mod(
+            token_ids * FIRST_MULTIPLIER + following * SECOND_MULTIPLIER, self.buckets
+        )
         words = ops.take(self.word_table, token_ids, axis=0) * is_token[..., None]
-        pairs = ops.take(self.bigram_table, buckets, axis=0) * is_pair[..., None]
-        evidence = self.scales[0] * ops.sum(words, axis=1) + self.scales[1] * ops.sum(pairs, axis=1)
+        pairs = ops.take(self.pair_table, buckets, axis=0) * is_pair[..., None]
         length = ops.sum(is_token, axis=1, keepdims=True)
-        return evidence / ops.sqrt(length + 1.0)
+        return (ops.sum(words, axis=1) + ops.sum(pairs, axis=1)) / ops.sqrt(length + 1.0)
 
     def get_config(self) -> dict[str, object]:
         """Returns what re-creates the layer."""
         sizes = {"words": self.words, "buckets": self.buckets, "units": self.units}
-        return {**super().get_config(), **sizes}
+        return {key: v for key, v in super().get_config().items() if key != "trainable"} | sizes
+
+
+@keras.saving.register_keras_serializable("sentiment")
+class CalibratedSum(layers.Layer):
+    """Adds the logits of several parts, each divided by its temperature.
+
+    The temperatures do not learn by gradient: `calibration.fit_temperatures` fits them on dev.
+
+    Call arguments:
+        parts: list of float [N, C].
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    """
+
+    def build(self, shapes: list[tuple[int | None, ...]]) -> None:
+        """Creates one temperature for each part, 1 at first."""
+        self.temperatures = self.add_weight(
+            shape=(len(shapes),), initializer="ones", trainable=False, name="temperatures"
+        )
+
+    def call(self, parts: list[keras.KerasTensor]) -> keras.KerasTensor:
+        """Maps the parts' logits to logits [N, C]."""
+        return sum(part / self.temperatures[i] for i, part in enumerate(parts))
 
 
 @dataclass(frozen=True)
@@ -134,8 +163,9 @@ class SentimentNetwork:
     """The network, and the two halves around its recurrent layer.
 
     Attributes:
-        model: token_ids int32 [N, T] -> dict of float [N, classes]: `logits`, the sum that is
-            served, and the logits of each part, `recurrent_logits` and `linear_logits`.
+        model: token_ids int32 [N, T] -> dict of float [N, classes]: `logits`, the calibrated sum
+            that is served, and the logits of each part, `recurrent_logits`, which is what
+            training improves, and `linear_logits`.
         embed: token_ids -> embeddings float [N, T, E].
         recurrent: the bidirectional layer; called with a mask inside `model`.
         classify: (token_ids, states float [N, T, 2U]) -> the outputs of `model`. Exporters put
@@ -146,6 +176,12 @@ class SentimentNetwork:
     embed: keras.Model
     recurrent: layers.Bidirectional
     classify: keras.Model
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The outputs that `logits` sums, in the order of the temperatures."""
+        # Keras sorts a model's output names, so their order there says nothing.
+        return tuple(name for name in PARTS if name in self.model.output_names)
 
 
 def build_network(config: NetworkConfig, vocabulary_size: int, classes: int) -> SentimentNetwork:
@@ -162,6 +198,7 @@ def build_network(config: NetworkConfig, vocabulary_size: int, classes: int) -> 
     classify = _classify(config, vocabulary_size, classes)
     is_token = ops.not_equal(token_ids, PADDING_ID)
     states = recurrent(embed(token_ids), mask=is_token)  # (N, T, 2U)
+    states = ops.where(is_token[..., None], states, 0.0)
     # Keras names a model's outputs, in losses and logs, by the layers they come from.
     outputs = {
         name: layers.Identity(name=name)(logits)
@@ -205,14 +242,13 @@ def _classify(config: NetworkConfig, vocabulary_size: int, classes: int) -> kera
     pooled = layers.Dropout(config.dropout)(pooled)  # (N, 4U)
     # The first class is the reference: its logit is fixed at 0, the others are learned.
     dense = layers.Dense(classes - 1, kernel_regularizer=regularizer, name="recurrent")
-    outputs = {"logits": dense(pooled)}
-    if config.bigram_buckets:
-        linear = BagOfBigrams(vocabulary_size, config.bigram_buckets, classes - 1, name="linear")
-        recurrent_logits, linear_logits = outputs["logits"], linear(token_ids)
-        outputs = {
-            "logits": recurrent_logits + linear_logits,
-            "recurrent_logits": recurrent_logits,
-            "linear_logits": linear_logits,
-        }
-    outputs = {name: ops.pad(logits, [[0, 0], [1, 0]]) for name, logits in outputs.items()}
-    return keras.Model([token_ids, states], outputs, name="classify")
+    parts = {RECURRENT: _with_reference(dense(pooled))}
+    if config.pair_buckets:
+        linear = BagOfPairs(vocabulary_size, config.pair_buckets, classes - 1, name="linear")
+        parts[LINEAR] = _with_reference(linear(token_ids))
+    logits = CalibratedSum(name="calibration")(list(parts.values()))
+    return keras.Model([token_ids, states], {"logits": logits, **parts}, name="classify")
+
+
+def _with_reference(logits: keras.KerasTensor) -> keras.KerasTensor:
+    return ops.pad(logits, [[0, 0], [1, 0]])  # (N, classes)

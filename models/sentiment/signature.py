@@ -36,7 +36,6 @@ class SentimentModel:
     config: SentimentConfig
     network: SentimentNetwork
     tokenizer: WordTokenizer
-    temperature: float
     run: RunFolder
     details: Mapping[str, Any]
 
@@ -57,7 +56,7 @@ class SentimentModel:
         """
         encoded = [self.tokenizer.encode(text) for text in inputs["text"]]
         ids = [np.asarray(e.ids or [0], np.int32) for e in encoded]
-        probabilities = softmax(predict_logits(self.network.model, ids) / self.temperature)
+        probabilities = softmax(predict_logits(self.network.model, ids)[0])
         labels = np.array([label.encode() for label in self.labels], dtype=object)
         return {
             "label": labels[probabilities.argmax(axis=1)],
@@ -82,13 +81,13 @@ def load_model(folder: Path) -> SentimentModel:
     else:
         network.model.load_weights(run.best_weights)
     tokenizer = WordTokenizer.from_folder(run.assets)
-    return SentimentModel(config, network, tokenizer, details["temperature"], run, details)
+    return SentimentModel(config, network, tokenizer, run, details)
 
 
 def make_module(model: SentimentModel) -> Any:
     """Returns a `tf.Module` with the functions `serving_default` and `tensors`.
 
-    Tokenisation, network, temperature and label lookup are all in the graph, with stock ops.
+    Tokenisation, network, calibration and label lookup are all in the graph, with stock ops.
     """
     import tensorflow as tf
 
@@ -103,9 +102,11 @@ def make_module(model: SentimentModel) -> Any:
 
         def probability(self, token_ids: tf.Tensor) -> tf.Tensor:
             logits = self.network(token_ids, training=False)["logits"]
-            return tf.nn.softmax(logits / model.temperature)  # (N, C)
+            return tf.nn.softmax(logits)  # (N, C)
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        @tf.function(
+            autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
+        )
         def serving_default(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
             token_ids, tokens, truncated = self.tokenizer(text)
             probability = self.probability(token_ids)
@@ -117,7 +118,10 @@ def make_module(model: SentimentModel) -> Any:
                 "truncated": truncated,
             }
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")])
+        @tf.function(
+            autograph=False,
+            input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")],
+        )
         def tensors(self, token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"probability": self.probability(token_ids)}
 

@@ -110,9 +110,7 @@ def make_graph_tokenizer(tokenizer: WordTokenizer, vocabulary_file: Path) -> Any
             """Marks head and tail of every text: bool, ragged as `words`."""
             place = tf.ragged.range(tokens)  # 0, 1, ... within each text
             row = words.value_rowids()
-            first_of_tail = tf.gather(
-                tokens - (tokenizer.max_tokens - tokenizer.head_tokens), row
-            )
+            first_of_tail = tf.gather(tokens - (tokenizer.max_tokens - tokenizer.head_tokens), row)
             fits = tf.gather(tokens <= tokenizer.max_tokens, row)
             flat = place.flat_values
             keep = fits | (flat < tokenizer.head_tokens) | (flat >= first_of_tail)

@@ -2,7 +2,9 @@
 
 import csv
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -13,7 +15,7 @@ from models.common.config import save_config
 from models.common.plots import plot_learning_curves
 from models.common.run_folder import RunFolder
 from models.common.seeding import set_seed
-from models.sentiment.calibration import fit_temperature, softmax
+from models.sentiment.calibration import calibrated_sum, fit_temperatures, softmax
 from models.sentiment.config import SentimentConfig, TrainingConfig
 from models.sentiment.data import (
     BatchSequence,
@@ -26,13 +28,16 @@ from models.sentiment.data import (
     encode,
 )
 from models.sentiment.embeddings import initial_embeddings
-from models.sentiment.metrics import compute_metrics
-from models.sentiment.naive_bayes import hash_bigrams, log_count_ratios
-from models.sentiment.network import SentimentNetwork, build_network
+from models.sentiment.linear import LinearSizes, fit_linear
+from models.sentiment.metrics import Metrics, compute_metrics
+from models.sentiment.network import RECURRENT, SentimentNetwork, build_network
 from models.sentiment.tokenizer import build_vocabulary, make_tokenizer
 from protocol.tokenizer import WordTokenizer
 
 logger = logging.getLogger(__name__)
+
+# What gradient descent improves; the linear part is fitted.
+TRAINED_OUTPUT = RECURRENT
 
 
 def train(
@@ -62,25 +67,26 @@ def train(
     tokenizer = _fit_tokenizer(config, corpus)
     tokenizer.save(run.assets)
     examples = encode(corpus.train, tokenizer)
-    dev = {name: encode(part, tokenizer) for name, part in corpus.dev.items()}
+    dev = {name: DevPart.of(encode(part, tokenizer)) for name, part in corpus.dev.items()}
 
     network = build_network(config.network, config.tokenizer.vocabulary_size, len(config.labels))
     _initialise(network, config, tokenizer, examples, glove)
-    _fit(network.model, config.training, examples, dev, run)
+    _fit(network, config.training, examples, dev, run)
 
     network.model.load_weights(run.best_weights)
-    details = _calibrate(network.model, dev)
+    metrics = {name: found.as_dict() for name, found in calibrate(network, dev).items()}
+    temperatures = network.classify.get_layer("calibration").temperatures
     run.write_details(
         {
             "task": "sentiment",
             "labels": list(config.labels),
             "data": corpus.digests,
             "dropped_training_texts": corpus.dropped,
-            **details,
+            "temperatures": keras.ops.convert_to_numpy(temperatures).tolist(),
+            "metrics": metrics,
         }
     )
     plot_learning_curves(run.log, run.plots / "learning_curves.png")
-    metrics: dict[str, dict[str, float]] = details["metrics"]
     return metrics
 
 
@@ -106,8 +112,7 @@ def _initialise(
     examples: Sequence[EncodedExample],
     glove: Path | None,
 ) -> None:
-    """Puts word vectors and naive Bayes evidence into the network's tables."""
-    size, classes = config.tokenizer.vocabulary_size, len(config.labels)
+    """Puts word vectors and the linear part into the network's tables."""
     embedding = network.embed.get_layer("embedding")
     matrix, found = initial_embeddings(
         tokenizer.vocabulary, config.network.embedding_units, glove, config.training.seed
@@ -115,48 +120,99 @@ def _initialise(
     logger.info("word vectors found for %d of %d words", found, len(tokenizer.vocabulary))
     rows = keras.ops.convert_to_numpy(embedding.embeddings)
     embedding.embeddings.assign(np.concatenate([matrix, rows[len(matrix) :]]))
-    if not config.network.bigram_buckets:
-        return
-    linear = network.classify.get_layer("linear")
-    labels = [example.class_id for example in examples]
-    words = [example.token_ids for example in examples]
-    pairs = [hash_bigrams(ids, config.network.bigram_buckets) for ids in words]
-    linear.word_table.assign(log_count_ratios(words, labels, (size, classes)))
-    linear.bigram_table.assign(
-        log_count_ratios(pairs, labels, (config.network.bigram_buckets, classes))
+    if config.network.pair_buckets:
+        _fit_linear_part(network, config, examples)
+
+
+def _fit_linear_part(
+    network: SentimentNetwork, config: SentimentConfig, examples: Sequence[EncodedExample]
+) -> None:
+    started = time.perf_counter()
+    tables = fit_linear(
+        [example.token_ids for example in examples],
+        np.array([example.class_id for example in examples]),
+        len(config.labels),
+        LinearSizes(config.tokenizer.vocabulary_size, config.network.pair_buckets),
+        config.training.linear_inverse_regularization,
     )
+    linear = network.classify.get_layer("linear")
+    linear.word_table.assign(tables.words)
+    linear.pair_table.assign(tables.pairs)
+    logger.info("linear part fitted in %.0f s", time.perf_counter() - started)
 
 
-class DevAccuracy(keras.callbacks.Callback):
-    """Adds each source's dev accuracy, and `val_accuracy`, their mean, to the epoch's logs."""
+@dataclass(frozen=True)
+class DevPart:
+    """One source's dev texts: token ids int32 [T] of each, and class ids int [N]."""
 
-    def __init__(self, dev: dict[str, list[EncodedExample]]) -> None:
+    token_ids: list[np.ndarray]
+    class_ids: np.ndarray
+
+    @classmethod
+    def of(cls, examples: Sequence[EncodedExample]) -> "DevPart":
+        """Splits examples into ids and classes."""
+        class_ids = np.array([example.class_id for example in examples])
+        return cls([example.token_ids for example in examples], class_ids)
+
+
+class Calibration(keras.callbacks.Callback):
+    """Fits the temperatures on dev after each epoch, and scores the calibrated sum.
+
+    Every source has the same weight. Adds each source's accuracy to the epoch's logs, as
+    `val_accuracy_<source>`, and `val_accuracy`, their mean.
+    """
+
+    def __init__(self, network: SentimentNetwork, dev: Mapping[str, DevPart]) -> None:
         super().__init__()
+        self.network = network
         self.dev = dev
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Evaluates the dev parts."""
-        scores = {}
-        for name, examples in self.dev.items():
-            logits = predict_logits(self.model, [example.token_ids for example in examples])
-            truth = np.array([example.class_id for example in examples])
-            scores[f"val_accuracy_{name}"] = float(np.mean(logits.argmax(axis=1) == truth))
+        """Fits and scores."""
+        metrics = calibrate(self.network, self.dev)
+        scores = {f"val_accuracy_{name}": m.accuracy for name, m in metrics.items()}
         scores["val_accuracy"] = float(np.mean(list(scores.values())))
         if logs is not None:
             logs.update(scores)
         print("  ".join(f"{name} {score:.4f}" for name, score in scores.items()), flush=True)
 
 
+def calibrate(network: SentimentNetwork, dev: Mapping[str, DevPart]) -> dict[str, Metrics]:
+    """Sets the network's temperatures to those that fit the dev parts best.
+
+    Returns:
+        The metrics of the calibrated network by source.
+    """
+    layer = network.classify.get_layer("calibration")
+    parts = {
+        source: predict_logits(network.model, part.token_ids, network.parts)
+        for source, part in dev.items()
+    }
+    temperatures = fit_temperatures(
+        np.concatenate(list(parts.values()), axis=1),
+        np.concatenate([part.class_ids for part in dev.values()]),
+        np.concatenate([np.full(len(p.class_ids), 1 / len(p.class_ids)) for p in dev.values()]),
+    )
+    layer.temperatures.assign(temperatures)
+    return {
+        source: compute_metrics(
+            part.class_ids, softmax(calibrated_sum(parts[source], temperatures))
+        )
+        for source, part in dev.items()
+    }
+
+
 def _fit(
-    model: keras.Model,
+    network: SentimentNetwork,
     config: TrainingConfig,
     examples: Sequence[EncodedExample],
-    dev: dict[str, list[EncodedExample]],
+    dev: Mapping[str, DevPart],
     run: RunFolder,
 ) -> None:
+    model = network.model
     batches = BatchSequence(
         examples,
-        model.output_names,
+        [TRAINED_OUTPUT],
         config.batch_size,
         seed=config.seed,
         crop_probability=config.crop_probability,
@@ -169,7 +225,7 @@ def _fit(
         batches,
         epochs=config.epochs,
         callbacks=[
-            DevAccuracy(dev),
+            Calibration(network, dev),
             callbacks.ModelCheckpoint(
                 run.best_weights,
                 save_best_only=True,
@@ -187,7 +243,7 @@ def _fit(
 
 
 def _best_in_log(log: Path) -> float | None:
-    """Returns the best dev accuracy of an interrupted run, so that a worse epoch can't replace it."""
+    """Returns an interrupted run's best dev accuracy: a worse epoch must not replace it."""
     if not log.is_file():
         return None
     with log.open(encoding="utf-8", newline="") as file:
@@ -195,41 +251,42 @@ def _best_in_log(log: Path) -> float | None:
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, steps: int) -> None:
-    """Sets optimiser and losses.
+    """Sets optimiser and loss.
 
     Adam (Kingma and Ba 2015) with a linear warm-up and a cosine decay over `steps`; cross-entropy
-    on the sum of both parts, and on each part alone so that neither leaves the work to the other.
+    of the recurrent part alone, since the linear part is fitted already and would hide its errors.
     """
     warmup = min(config.warmup_steps, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), alpha=0.02, warmup_target=config.learning_rate,
+        0.0,
+        max(1, steps - warmup),
+        alpha=0.02,
+        warmup_target=config.learning_rate,
         warmup_steps=warmup,
     )
-    loss = {
-        name: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        for name in model.output_names
-    }
-    weights = {name: config.auxiliary_weight for name in loss} | {"logits": 1.0}
     model.compile(
         keras.optimizers.Adam(schedule, clipnorm=config.clip_norm),
-        loss=loss,
-        loss_weights=weights,
+        loss={TRAINED_OUTPUT: keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
         jit_compile=keras.backend.backend() == "jax",
     )
 
 
 def predict_logits(
-    model: keras.Model, token_ids: Sequence[np.ndarray], batch_size: int = 64
+    model: keras.Model,
+    token_ids: Sequence[np.ndarray],
+    outputs: Sequence[str] = ("logits",),
+    batch_size: int = 64,
 ) -> np.ndarray:
     """Computes logits for texts of mixed length, batching those of similar length.
 
     Args:
         model: the network's `model`.
         token_ids: int32 [T] for each text.
+        outputs: which of its outputs to return.
         batch_size: rows of a batch.
 
     Returns:
-        float32 [N, classes], in the order given.
+        float32 [outputs, N, classes], texts in the order given.
     """
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(token_ids):
@@ -242,21 +299,7 @@ def predict_logits(
             batch = np.zeros((batch_size, length), np.int32)
             for row, i in enumerate(chosen):
                 batch[row, : len(token_ids[i])] = token_ids[i]
+            found = model.predict_on_batch(batch)
             order += chosen
-            logits.append(model.predict_on_batch(batch)["logits"][: len(chosen)])
-    return np.concatenate(logits)[np.argsort(order)]
-
-
-def _calibrate(model: keras.Model, dev: dict[str, list[EncodedExample]]) -> dict:  # type: ignore[type-arg]
-    """Fits one temperature on all dev parts, each with the same total weight."""
-    logits, truth, weights = {}, {}, {}
-    for name, examples in dev.items():
-        logits[name] = predict_logits(model, [example.token_ids for example in examples])
-        truth[name] = np.array([example.class_id for example in examples])
-        weights[name] = np.full(len(examples), 1 / len(examples))
-    temperature = fit_temperature(*(np.concatenate(list(p.values())) for p in (logits, truth, weights)))
-    metrics = {
-        name: compute_metrics(truth[name], softmax(logits[name] / temperature)).as_dict()
-        for name in dev
-    }
-    return {"temperature": temperature, "metrics": metrics}
+            logits.append(np.stack([found[name][: len(chosen)] for name in outputs]))
+    return np.concatenate(logits, axis=1)[:, np.argsort(order)]

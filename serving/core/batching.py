@@ -236,6 +236,18 @@ class BatchQueue:
         self._load = 0
         self._alarm: asyncio.TimerHandle | None = None
 
+    def check_rows(self, rows: int) -> None:
+        """Refuses a request that fits in no batch, if need be before it is prepared.
+
+        Raises:
+            InvalidRequestError: It has more rows than fit in a batch.
+        """
+        limit = self._options.max_batch_size
+        if limit is not None and rows > limit:
+            raise InvalidRequestError(
+                f"Task size {rows} is larger than maximum input batch size {limit}"
+            )
+
     def submit(self, item: Prepared, deadline: float | None = None) -> asyncio.Future[Tensors]:
         """Queues a prepared request.
 
@@ -250,11 +262,7 @@ class BatchQueue:
             InvalidRequestError: It has more rows than fit in a batch.
             UnavailableError: The queue is full.
         """
-        limit = self._options.max_batch_size
-        if limit is not None and item.rows > limit:
-            raise InvalidRequestError(
-                f"Task size {item.rows} is larger than maximum input batch size {limit}"
-            )
+        self.check_rows(item.rows)
         self._make_room(item)
         loop = asyncio.get_running_loop()
         task = _Task(item, loop.create_future())
@@ -410,9 +418,15 @@ class BatchScheduler:
 
     def __init__(self, executor: Executor, threads: int) -> None:
         self._executor = executor
+        self._threads = threads
         self._free = threads
         self._turn: deque[BatchQueue] = deque()
         self._called = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no thread is at work."""
+        return self._free == self._threads
 
     def wake(self, queue: BatchQueue) -> None:
         """Runs the queue's next batch as soon as a thread is free.

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 # Inputs with more bytes of strings, or more strings, are tokenised or decoded off the event loop.
 _LARGE_STRINGS = 16 * 1024
 _MANY_STRINGS = 256
+_MOST_STRINGS = 1 << 20
 # Large inputs that may be under preparation at once.
 _LARGE_INPUTS_WAITING = 256
 
@@ -201,8 +202,10 @@ class DataPlane:
     async def _prepare(self, lane: _Lane, inputs: Inputs) -> Prepared:
         """Checks and converts the inputs; off the event loop if they hold much text or bytes."""
         prepare = lane.handle.servable.prepare
-        if not _holds_large_strings(inputs):
+        strings = [array for array in inputs.values() if array.dtype == object]
+        if not _is_large(strings):
             return prepare(lane.signature, inputs)
+        _check_strings(strings, lane.queue)
         if self._preparing >= _LARGE_INPUTS_WAITING:
             raise UnavailableError(
                 f"{self._preparing} large requests are being prepared; try again later"
@@ -384,11 +387,20 @@ class DataPlane:
         self._changed = asyncio.Event()
 
 
-def _holds_large_strings(inputs: Inputs) -> bool:
-    strings = [array for array in inputs.values() if array.dtype == object]
+def _is_large(strings: Sequence[np.ndarray[Any, Any]]) -> bool:
     if sum(array.size for array in strings) > _MANY_STRINGS:
         return True
     return sum(sum(map(len, array.flat)) for array in strings) > _LARGE_STRINGS
+
+
+def _check_strings(strings: Sequence[np.ndarray[Any, Any]], queue: BatchQueue) -> None:
+    """Refuses what could keep a thread busy for minutes: a short list may stand for a long one."""
+    for array in strings:
+        if array.size > _MOST_STRINGS:
+            raise InvalidRequestError(
+                f"A request may hold at most {_MOST_STRINGS} strings; came: {array.size}"
+            )
+        queue.check_rows(len(array) if array.ndim else 1)
 
 
 def _check_output_filter(wanted: Sequence[str], outputs: frozenset[str]) -> None:

@@ -48,16 +48,18 @@ class TfCounter:
         self.name = path.replace("/", ":")
         self.labels = labels
         self._values: dict[Labels, float] = {}
+        self._total = 0.0
         self._lock = threading.Lock()
 
     def add(self, *values: str, amount: float = 1) -> None:
         """Adds to the series with these label values."""
         with self._lock:
             self._values[values] = self._values.get(values, 0) + amount
+            self._total += amount
 
     def total(self) -> float:
-        """The sum over all series."""
-        return sum(self._values.values())
+        """Everything ever added, to series since removed as well."""
+        return self._total
 
     def forget(self, label: str, value: str) -> None:
         """Removes the series where `label` has this value."""
@@ -150,7 +152,7 @@ class TfMetrics:
         return list(vars(self).values())
 
     def counter_total(self, path: str) -> int | None:
-        """The sum over all series of the counter with this path; None if there is no such one."""
+        """The total of the counter with this path; None if there is no such counter."""
         name = path.replace("/", ":")
         for series in self.series():
             if isinstance(series, TfCounter) and series.name == name:

@@ -53,13 +53,15 @@ class HealthFace:
         return response
 
     async def watch(self, request: Any, context: Context) -> AsyncIterator[Any]:
-        """Tells a state now and after every change, until the caller hangs up."""
+        """Tells a state now and after every change, until the caller or the server goes."""
         last = None
         while True:
             status = self._status(request.service)
             if status != last:
                 yield HealthCheckResponse(status=status)
                 last = status
+            if self._data_plane.is_draining:
+                return
             await self._data_plane.changed()
 
     def _names(self) -> list[str]:

@@ -58,7 +58,7 @@ class ReflectionFace:
         elif kind == "file_by_filename":
             _fill_files(response, POOL.FindFileByName(request.file_by_filename))
         elif kind == "file_containing_symbol":
-            _fill_files(response, POOL.FindFileContainingSymbol(request.file_containing_symbol))
+            _fill_files(response, _file_of(request.file_containing_symbol))
         elif kind == "file_containing_extension":
             wanted = request.file_containing_extension
             message = POOL.FindMessageTypeByName(wanted.containing_type)
@@ -80,6 +80,17 @@ def reflection_faces(services: Iterable[str]) -> list[ReflectionFace]:
     methods = (REFLECTION_V1, REFLECTION_V1ALPHA)
     names = [*services, *(method.service for method in methods)]
     return [ReflectionFace(method, names) for method in methods]
+
+
+def _file_of(symbol: str) -> Any:
+    """The file that defines a symbol; the pool itself does not find methods."""
+    try:
+        return POOL.FindFileContainingSymbol(symbol)
+    except KeyError:
+        service, _, method = symbol.rpartition(".")
+        if method in POOL.FindServiceByName(service).methods_by_name:
+            return POOL.FindFileContainingSymbol(service)
+        raise
 
 
 def _fill_files(response: Any, file: Any) -> None:

@@ -92,9 +92,7 @@ class OnnxRuntime:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.log_severity_level = _FATAL
         try:
-            return onnxruntime.InferenceSession(
-                str(path), options, providers=onnxruntime.get_available_providers()
-            )
+            return onnxruntime.InferenceSession(str(path), options, providers=_local_providers())
         except Exception as error:
             raise DataLossError(f"ONNX Runtime can not load {path}: {error}") from error
 
@@ -163,6 +161,11 @@ class OnnxServable:
         except UnicodeDecodeError as error:
             raise InvalidRequestError(f"Input {name} is not UTF-8: {error}") from error
         return np.array(texts, dtype=object).reshape(array.shape)
+
+
+def _local_providers() -> list[str]:
+    """The engines of this machine, best first; not those that send tensors elsewhere."""
+    return [name for name in onnxruntime.get_available_providers() if "Azure" not in name]
 
 
 def session_signature(session: onnxruntime.InferenceSession, name: str) -> SignatureSpec:

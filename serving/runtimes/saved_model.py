@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
 from serving.runtimes.pass_through import PassThrough
 
+log = logging.getLogger(__name__)
+
 
 class SavedModelRuntime:
     """Loads version folders that hold a SavedModel.
@@ -42,8 +45,13 @@ class SavedModelRuntime:
         self, tags: Sequence[str], intra_op_threads: int = 0, inter_op_threads: int = 0
     ) -> None:
         self._tags = list(tags)
-        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
+        try:
+            if intra_op_threads:
+                tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+            if inter_op_threads:
+                tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
+        except RuntimeError as error:
+            log.warning("TensorFlow runs already, its threads stay as they are: %s", error)
 
     def load(self, folder: Path, manifest: Manifest | None) -> SavedModelServable:
         """See `Runtime.load`."""

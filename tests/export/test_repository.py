@@ -1,4 +1,3 @@
-import os
 import threading
 
 import pytest
@@ -34,9 +33,13 @@ def test_nothing_is_left_in_staging(repository, tmp_path):
 
 
 def test_failed_export_publishes_nothing(repository):
-    with pytest.raises(RuntimeError), repository.staging("m") as staging:
-        make_version(staging / "version")
-        raise RuntimeError
+    def fail():
+        with repository.staging("m") as staging:
+            make_version(staging / "version")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert repository.versions("m") == []
     assert list((repository.path / STAGING).iterdir()) == []
 
@@ -94,7 +97,7 @@ def test_readers_never_see_half_a_version(repository, tmp_path):
             for version in repository.versions("m"):
                 folder = repository.version_folder("m", version)
                 try:
-                    names = os.listdir(folder)
+                    names = list(folder.iterdir())
                 except FileNotFoundError:
                     continue  # rolled back in between
                 if len(names) != 20:
@@ -117,7 +120,8 @@ def test_publishers_at_the_same_time_get_different_versions(repository, tmp_path
 
     def publish():
         for _ in range(5):
-            versions.append(repository.publish("m", source))
+            version = repository.publish("m", source)
+            versions.append(version)
 
     threads = [threading.Thread(target=publish) for _ in range(4)]
     for thread in threads:

@@ -79,12 +79,13 @@ def test_onnx_has_one_recurrent_operator_and_the_named_tensors(exported):
 def test_gru_becomes_one_operator_too(tiny_model, tmp_path):
     config = replace(TINY, network=replace(TINY.network, recurrent="gru"))
     network = build_network(config.network, config.tokenizer.vocabulary_size, 2)
-    model = SentimentModel(config, network, tiny_model.tokenizer, 1.5, RunFolder(tmp_path), {})
+    network.classify.get_layer("calibration").temperatures.assign([1.5, 0.7])
+    model = SentimentModel(config, network, tiny_model.tokenizer, RunFolder(tmp_path), {})
     graph = onnx_model(model)
     assert count_operators(graph, "GRU") == 1
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     token_ids = np.array([[3, 4, 5, 0], [6, 0, 0, 0]], np.int32)
     (found,) = session.run(None, {"token_ids": token_ids})
-    logits = np.asarray(network.model(token_ids, training=False)["logits"]) / 1.5
+    logits = np.asarray(network.model(token_ids, training=False)["logits"])
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -70,5 +70,7 @@ def test_a_file_that_answers_differently_does_not_count(version_folder, tiny_mod
 
 
 def test_unknown_format_is_refused(tiny_model, tmp_path):
-    with pytest.raises(ValueError, match=r"unknown format \['pickle'\]; formats: saved_model, onnx"):
+    with pytest.raises(
+        ValueError, match=r"unknown format \['pickle'\]; formats: saved_model, onnx"
+    ):
         export_sentiment(tiny_model, tmp_path, ["pickle"], [])

@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import DataLossError
@@ -82,6 +82,7 @@ def test_batch_has_at_least_one_column(tokenizer, texts, shape):
     assert tokenizer.encode_batch(texts).token_ids.shape == shape
 
 
+@settings(deadline=None)
 @given(texts=st.lists(st.text() | st.binary(), max_size=4))
 def test_batch_equals_single_texts(texts):
     tokenizer = WordTokenizer(WORDS, RULES, max_tokens=4, head_tokens=3)
@@ -96,6 +97,7 @@ def test_batch_equals_single_texts(texts):
         assert batch.truncated[row] == (single.tokens > 4)
 
 
+@settings(deadline=None)
 @given(text=st.text())
 def test_str_and_its_bytes_are_the_same_text(text):
     tokenizer = WordTokenizer(WORDS, RULES, max_tokens=9, head_tokens=3)
@@ -107,7 +109,7 @@ def test_a_megabyte_takes_linear_time(tokenizer, unit):
     text = (unit * 1_000_000).encode("latin-1")[:1_000_000]
     start = time.perf_counter()
     encoded = tokenizer.encode(text)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20  # quadratic time would take minutes
     assert len(encoded.ids) <= 5
 
 

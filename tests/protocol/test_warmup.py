@@ -2,7 +2,7 @@ import struct
 
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog as OfficialPredictionLog
 
@@ -40,6 +40,7 @@ def test_tensorflow_reads_what_we_write(tmp_path):
         )
 
 
+@settings(deadline=None)
 @given(records=st.lists(st.binary(max_size=300), max_size=4))
 def test_we_read_what_tensorflow_writes(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("records") / "file"

@@ -350,19 +350,31 @@ class ServerProcess:
     port: int
     rest_port: int
     log: list[str] = field(default_factory=list)
-    _ready: threading.Event = field(default_factory=threading.Event)
+    _grown: threading.Condition = field(default_factory=threading.Condition)
+    _ended: bool = False
 
     def read_log(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.log.append(line.rstrip("\n"))
-            if "Exporting HTTP/REST API" in line:
-                self._ready.set()
-        self._ready.set()
+            with self._grown:
+                self.log.append(line.rstrip("\n"))
+                self._grown.notify_all()
+        with self._grown:
+            self._ended = True
+            self._grown.notify_all()
+
+    def wait_for_log(self, text: str) -> bool:
+        """Waits until a line holds `text`; False if the process ends without it."""
+
+        def is_there() -> bool:
+            return self._ended or any(text in line for line in self.log)
+
+        with self._grown:
+            self._grown.wait_for(is_there, START_TIMEOUT_S)
+        return any(text in line for line in self.log)
 
     def wait_until_ready(self) -> None:
-        assert self._ready.wait(START_TIMEOUT_S), "\n".join(self.log)
-        assert self.process.poll() is None, "\n".join(self.log)
+        assert self.wait_for_log("Exporting HTTP/REST API"), "\n".join(self.log)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

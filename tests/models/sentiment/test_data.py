@@ -89,7 +89,9 @@ def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
     assert len(source.splits["train"]) + len(source.splits["dev"]) == 1000
     assert 150 < len(source.splits["dev"]) < 250
     (tmp_path / "other").mkdir()
-    write(tmp_path / "other", "train.tsv", "text\tlabel\n" + "".join(reversed(lines.splitlines(True))))
+    write(
+        tmp_path / "other", "train.tsv", "text\tlabel\n" + "".join(reversed(lines.splitlines(True)))
+    )
     again = load_source(tmp_path / "other", LABELS, 0.2)
     assert set(again.splits["dev"]) == set(source.splits["dev"])
 

@@ -52,19 +52,23 @@ def test_command_prints_one_json_line_last(tiny_run, tmp_path, capsys):
     rows = "".join(f"{e.text}\t{e.class_id}\n" for e in make_examples(80, 5))
     (tmp_path / "test.tsv").write_text(f"text\tlabel\n{rows}")
     status = main(
-        ["evaluate", "sentiment", "--run", str(tiny_run), "--data", str(tmp_path)]
-        + ["--output", str(tmp_path / "out")]
+        [
+            "evaluate",
+            "sentiment",
+            f"--run={tiny_run}",
+            f"--data={tmp_path}",
+            f"--output={tmp_path / 'out'}",
+        ]
     )
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert status == 0
     assert set(line) == {"accuracy", "f1", "roc_auc", "ece", "n"}
     assert line["n"] == 80
     assert line["accuracy"] > 0.9
+    assert (tmp_path / "out" / "learning_curves.png").is_file()
 
 
 def test_command_names_what_is_missing(tiny_run, tmp_path, capsys):
-    status = main(
-        ["evaluate", "sentiment", "--run", str(tiny_run), "--data", str(tmp_path / "no")]
-    )
+    status = main(["evaluate", "sentiment", "--run", str(tiny_run), "--data", str(tmp_path / "no")])
     assert status == 1
     assert "no such data folder" in capsys.readouterr().err

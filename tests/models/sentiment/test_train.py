@@ -8,11 +8,20 @@ import pytest
 
 from models.common.run_folder import RunFolder
 from models.common.splits import DataError
+from models.sentiment.calibration import softmax
 from models.sentiment.config import TINY
 from models.sentiment.data import Example, Source
+from models.sentiment.metrics import compute_metrics
 from models.sentiment.network import build_network
 from models.sentiment.synthetic import make_source
-from models.sentiment.train import compile_model, predict_logits, train
+from models.sentiment.train import (
+    TRAINED_OUTPUT,
+    DevPart,
+    calibrate,
+    compile_model,
+    predict_logits,
+    train,
+)
 
 
 def test_learns_the_synthetic_task(tiny_run):
@@ -63,12 +72,30 @@ def test_sources_without_dev_are_refused(tmp_path):
         train(TINY, [source], RunFolder(tmp_path))
 
 
+def test_the_network_answers_as_it_was_calibrated():
+    network = build_network(TINY.network, 50, 2)
+    random = np.random.default_rng(0)
+    linear = network.classify.get_layer("linear")
+    linear.word_table.assign(random.normal(size=linear.word_table.shape))
+    token_ids = [random.integers(2, 50, 9).astype(np.int32) for _ in range(400)]
+    recurrent, of_words = predict_logits(network.model, token_ids, network.parts)
+    class_ids = (of_words[:, 1] > random.normal(size=400)).astype(int)
+    metrics = calibrate(network, {"dev": DevPart(token_ids, class_ids)})["dev"]
+    temperatures = np.asarray(network.classify.get_layer("calibration").temperatures)
+    assert abs(temperatures[0] - temperatures[1]) > 0.2
+    (logits,) = predict_logits(network.model, token_ids)
+    np.testing.assert_allclose(
+        logits, recurrent / temperatures[0] + of_words / temperatures[1], atol=1e-4
+    )
+    assert compute_metrics(class_ids, softmax(logits)).accuracy == metrics.accuracy
+
+
 def test_loss_falls_on_one_batch():
     network = build_network(TINY.network, 50, 2)
     compile_model(network.model, TINY.training, steps=40)
     random = np.random.default_rng(0)
     token_ids = random.integers(1, 50, (8, 12)).astype(np.int32)
-    targets = dict.fromkeys(network.model.output_names, random.integers(0, 2, 8))
+    targets = {TRAINED_OUTPUT: random.integers(0, 2, 8)}
     losses = [network.model.train_on_batch(token_ids, targets) for _ in range(40)]
     totals = [float(np.ravel(loss)[0]) for loss in losses]
     assert totals[-1] < 0.5 * totals[0]
@@ -78,7 +105,7 @@ def test_predict_logits_keeps_the_order():
     network = build_network(TINY.network, 50, 2)
     random = np.random.default_rng(0)
     texts = [random.integers(1, 50, n).astype(np.int32) for n in (40, 3, 17, 3, 90, 1)]
-    together = predict_logits(network.model, texts, batch_size=2)
+    together = predict_logits(network.model, texts, batch_size=2)[0]
     for row, token_ids in enumerate(texts):
         alone = np.asarray(network.model(token_ids[None])["logits"])[0]
         np.testing.assert_allclose(together[row], alone, atol=1e-5)

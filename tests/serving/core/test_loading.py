@@ -49,9 +49,7 @@ def test_a_damaged_file_is_named(model_folders, load, metrics) -> None:
     assert 'status="fail"} 1' in "\n".join(metrics.lines())
 
 
-def test_a_model_without_its_tasks_signature_is_refused(
-    model_folders, load, make_manifest
-) -> None:
+def test_a_model_without_its_tasks_signature_is_refused(model_folders, load, make_manifest) -> None:
     manifest = make_manifest(signatures=(SENTIMENT.signature("serving_default"),))
     folder = model_folders.sentiment(manifest=manifest)
     message = "A sentiment model must have the signature 'tensors'; found: serving_default"
@@ -90,7 +88,7 @@ def test_a_failing_record_fails_the_load(model_folders, load, metrics, make_requ
         make_request("any", {"text": [1.5]}),
     ]
     folder = model_folders.sentiment(warmup=records)
-    with pytest.raises(ContractError, match="Warm-up record 2 of .*expected string"):
+    with pytest.raises(ContractError, match=r"Warm-up record 2 of .*expected string"):
         load(folder)
     load(folder, warm_up=False)
 

@@ -41,7 +41,7 @@ def test_specific_prefers_the_plain_spelling(tmp_path: Path) -> None:
 
 
 def test_a_missing_base_path_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="Could not read base path .*missing"):
+    with pytest.raises(NotFoundError, match=r"Could not read base path .*missing"):
         aspired_versions(ModelConfig("m", str(tmp_path / "missing")))
 
 

@@ -46,16 +46,13 @@ def test_a_missing_file_is_named(tmp_path: Path, files, runtime, platform, messa
         choose(tmp_path, runtime, platform)
 
 
-def test_serving_onnx_never_imports_tensorflow(repository: Path, model_folders) -> None:
-    model_folders.sentiment()
-    script = f"""
+SERVE_ONNX = """
 import asyncio, sys
 from serving.flags import ServerFlags
 from serving.server import ModelServer
 
 async def main():
-    flags = ServerFlags(port=0, model_name="sentiment", model_base_path={str(
-        model_folders.model("sentiment"))!r})
+    flags = ServerFlags(port=0, model_name="sentiment", model_base_path=sys.argv[1])
     server = ModelServer(flags)
     await server.start()
     assert server.data_plane.is_available("sentiment")
@@ -65,4 +62,11 @@ asyncio.run(main())
 found = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "keras")]
 assert not found, found
 """
-    subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, timeout=60)
+
+
+def test_serving_onnx_never_imports_tensorflow(repository: Path, model_folders) -> None:
+    model_folders.sentiment()
+    base_path = str(model_folders.model("sentiment"))
+    subprocess.run(
+        [sys.executable, "-c", SERVE_ONNX, base_path], cwd=repository, check=True, timeout=60
+    )
