@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from export.recurrent import OPSET
 
@@ -131,6 +132,61 @@ def _prefixed(part: Part) -> onnx.ModelProto:
 
 def _value_infos(values: Mapping[str, tuple[int, Dimensions]]) -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in values.items()]
+
+
+def guard_empty_input() -> onnx.ModelProto:
+    """Gives an empty batch one row, and empty rows one column, of zeros.
+
+    ONNX Runtime's recurrent operators end the whole process on an empty batch. Input: `token_ids`
+    int32 [N, T]. Outputs: `guarded_ids` int32 [max(N, 1), max(T, 1)], and `rows`, int64 [1], N.
+    """
+    node = helper.make_node
+    constants: dict[str, np.ndarray] = {
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+        "no_pads": np.array([0, 0], np.int64),
+        "padding": np.array(0, np.int32),
+    }
+    nodes = [
+        node("Shape", ["token_ids"], ["shape"]),
+        node("Slice", ["shape", "zero", "one"], ["rows"]),
+        node("Equal", ["shape", "zero"], ["is_empty"]),
+        node("Cast", ["is_empty"], ["missing"], to=onnx.TensorProto.INT64),
+        node("Concat", ["no_pads", "missing"], ["pads"], axis=0),
+        node("Pad", ["token_ids", "pads", "padding"], ["guarded_ids"]),
+    ]
+    inputs: dict[str, tuple[int, Dimensions]] = {"token_ids": (onnx.TensorProto.INT32, ["N", "T"])}
+    outputs: dict[str, tuple[int, Dimensions]] = {
+        "guarded_ids": (onnx.TensorProto.INT32, ["M", "S"]),
+        "rows": (onnx.TensorProto.INT64, [1]),
+    }
+    return _small_model("guard", nodes, inputs, outputs, constants)
+
+
+def keep_rows(columns: int) -> onnx.ModelProto:
+    """Takes back the row that `guard_empty_input` may have added.
+
+    Inputs: `all_rows` float [M, columns] and `rows` int64 [1]. Output: `kept` [rows, columns].
+    """
+    nodes = [helper.make_node("Slice", ["all_rows", "zero", "rows", "zero"], ["kept"])]
+    inputs: dict[str, tuple[int, Dimensions]] = {
+        "all_rows": (onnx.TensorProto.FLOAT, ["M", columns]),
+        "rows": (onnx.TensorProto.INT64, [1]),
+    }
+    outputs: dict[str, tuple[int, Dimensions]] = {"kept": (onnx.TensorProto.FLOAT, ["N", columns])}
+    return _small_model("keep_rows", nodes, inputs, outputs, {"zero": np.array([0], np.int64)})
+
+
+def _small_model(
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, tuple[int, Dimensions]],
+    outputs: Mapping[str, tuple[int, Dimensions]],
+    constants: Mapping[str, np.ndarray],
+) -> onnx.ModelProto:
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, name, _value_infos(inputs), _value_infos(outputs), tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
 
 
 def count_operators(model: onnx.ModelProto, operator: str) -> int:

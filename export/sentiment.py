@@ -8,7 +8,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.onnx_graph import Part, count_operators, from_tensorflow, join
+from export.onnx_graph import (
+    Part,
+    count_operators,
+    from_tensorflow,
+    guard_empty_input,
+    join,
+    keep_rows,
+)
 from export.recurrent import reader_model
 from models.common.run_folder import RunFolder
 from models.sentiment.commands import SHIPPED_WEIGHTS
@@ -91,20 +98,29 @@ def onnx_model(model: SentimentModel) -> onnx.ModelProto:
         token_ids | states,
         ["probability"],
     )
-    ids, vectors = {"token_ids": "token_ids"}, {"embeddings": "embeddings"}
+    reader = reader_model(network.recurrent, config.embedding_units)
+    guarded = {"guarded_ids": "guarded_ids", "rows": "rows"}
+    ids, vectors, context = (
+        {"token_ids": "guarded_ids"},
+        {"embeddings": "embeddings"},
+        {"states": "states"},
+    )
+    all_rows, classes = {"probability": "all_rows"}, len(model.labels)
     return join(
         [
+            Part("guard", guard_empty_input(), {"token_ids": "token_ids"}, guarded),
             Part("embed", embed, ids, vectors),
+            Part("reader", reader, ids | vectors, context),
+            Part("classify", classify, ids | context, all_rows),
             Part(
-                "reader",
-                reader_model(network.recurrent, config.embedding_units),
-                ids | vectors,
-                {"states": "states"},
+                "keep_rows",
+                keep_rows(classes),
+                {"all_rows": "all_rows", "rows": "rows"},
+                {"kept": "probability"},
             ),
-            Part("classify", classify, ids | {"states": "states"}, {"probability": "probability"}),
         ],
         {"token_ids": (TensorProto.INT32, ["N", "T"])},
-        {"probability": (TensorProto.FLOAT, ["N", len(model.labels)])},
+        {"probability": (TensorProto.FLOAT, ["N", classes])},
         name="sentiment",
     )
 

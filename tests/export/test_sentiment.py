@@ -76,6 +76,23 @@ def test_onnx_has_one_recurrent_operator_and_the_named_tensors(exported):
     assert model.opset_import[0].version == 18
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (2, 0)])
+def test_empty_input_has_an_answer_and_ends_nothing(exported, engines, shape):
+    backend = OnnxBackend(exported, signature="tensors")
+    found = backend.run_signature({"token_ids": np.zeros(shape, np.int32)})
+    assert found["probability"].shape == (shape[0], 2)
+    of_empty_text = engines["saved_model"].run_signature(texts(""))["probability"]
+    for row in found["probability"]:
+        np.testing.assert_allclose(row, of_empty_text[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["saved_model", "onnx"])
+def test_no_texts_have_no_answers(engines, engine):
+    found = engines[engine].run_signature({"text": np.array([], object)})
+    assert found["probability"].shape == (0, 2)
+    assert found["label"].shape == found["tokens"].shape == found["truncated"].shape == (0,)
+
+
 def test_gru_becomes_one_operator_too(tiny_model, tmp_path):
     config = replace(TINY, network=replace(TINY.network, recurrent="gru"))
     network = build_network(config.network, config.tokenizer.vocabulary_size, 2)
