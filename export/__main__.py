@@ -8,6 +8,8 @@ from pathlib import Path
 
 from export.repository import ModelRepository, RepositoryError
 from models.common.logs import configure_logging
+from protocol.errors import ServiceError
+from protocol.version_folder import verify_files
 
 TASKS = ("sentiment",)
 FORMATS = ("saved_model", "onnx")
@@ -93,6 +95,7 @@ def publish_command(arguments: argparse.Namespace) -> None:
         print(f"{model}: version {repository.versions(model)[-1]} is published")
         return
     if arguments.folder:
+        verify_files(arguments.folder)
         number = repository.publish(model, arguments.folder)
     else:
         with repository.staging(model) as staging:
@@ -139,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         run_command(arguments)
-    except (RepositoryError, OSError, ValueError, RuntimeError) as error:
+    except (RepositoryError, ServiceError, OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,14 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from export import sentiment
-from export.parity import Parity, check_parity, largest_difference
+from export.parity import Parity, ParityError, check_parity, largest_difference
 from models.common.backends import Backend, OnnxBackend, SavedModelBackend
 from models.common.config import to_dict
 from models.sentiment.data import Example
 from models.sentiment.evaluate import BATCH_SIZE, predict
 from models.sentiment.signature import SentimentModel
 from protocol.contracts import SENTIMENT
-from protocol.version_folder import ASSETS_FOLDER, ONNX_FILE, WARMUP_FILE, Manifest
+from protocol.version_folder import (
+    ASSETS_FOLDER,
+    MANIFEST_FILE,
+    ONNX_FILE,
+    WARMUP_FILE,
+    Manifest,
+)
 from protocol.warmup import write_warmup
 
 logger = logging.getLogger(__name__)
@@ -39,7 +46,7 @@ def export_sentiment(
 
     Args:
         model: what to export.
-        folder: where to; made if missing.
+        folder: where to; an earlier export there is replaced.
         formats: of `FORMATS`.
         examples: texts on which each file is compared with Keras.
         model_name: name under which it will be served, for the warm-up requests.
@@ -48,26 +55,35 @@ def export_sentiment(
         The manifest, as written to the folder.
 
     Raises:
-        ParityError: if an exported file does not answer as Keras does.
-        ValueError: for an unknown format.
+        ParityError: if an exported file does not answer as Keras does; the folder is then left
+            without a manifest, for looking into, and cannot be published.
+        ValueError: for an unknown format, or a folder that holds something else.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ValueError(f"unknown format {unknown}; formats: {', '.join(FORMATS)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    sentiment.write_assets(model, folder / ASSETS_FOLDER)
+    _make_empty(folder)
     if "saved_model" in formats:
         _timed("SavedModel", lambda: sentiment.write_saved_model(model, folder))
-        sentiment.write_assets(model, folder / ASSETS_FOLDER)
-        write_warmup(folder / WARMUP_FILE, sentiment.warmup_requests(model_name))
+    sentiment.write_assets(model, folder / ASSETS_FOLDER)
+    write_warmup(folder / WARMUP_FILE, sentiment.warmup_requests(model_name))
     if "onnx" in formats:
         _timed("ONNX", lambda: sentiment.write_onnx(model, folder / ONNX_FILE))
-    manifest = _manifest(model, model_name)
-    manifest.write(folder)
-    parity = [compare(model, _backend(name, folder), name, examples) for name in formats]
-    manifest = _manifest(model, model_name, parity)
-    manifest.write(folder)
-    return manifest
+    _manifest(model, model_name).write(folder)  # engines need one to load the folder
+    try:
+        parity = [compare(model, _backend(name, folder), name, examples) for name in formats]
+    except ParityError:
+        (folder / MANIFEST_FILE).unlink()
+        raise
+    return _manifest(model, model_name, parity).write(folder)
+
+
+def _make_empty(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / MANIFEST_FILE).is_file():
+            raise ValueError(f"{folder} holds something other than an earlier export")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _timed(name: str, write: Callable[[], None]) -> None:

@@ -37,6 +37,15 @@ def test_life_of_a_model(tiny_run, tmp_path, capsys):
     assert "version 2 is published" in capsys.readouterr().out
 
 
+def test_a_damaged_folder_is_not_published(version_folder, tmp_path, capsys):
+    (version_folder / "model.onnx").write_bytes(b"cut")
+    repository = ("--repository", tmp_path / "repository")
+    assert run("publish", "sentiment", "--folder", version_folder, *repository) == 1
+    assert "model.onnx" in capsys.readouterr().err
+    assert run("list", *repository) == 0
+    assert "holds no model" in capsys.readouterr().out
+
+
 def test_errors_are_one_line(tmp_path, capsys):
     assert run("rollback", "sentiment", "--repository", tmp_path) == 1
     assert capsys.readouterr().err == (

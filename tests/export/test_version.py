@@ -4,7 +4,7 @@ import pytest
 from onnx import numpy_helper
 
 from export.parity import ParityError
-from export.version import compare, export_sentiment
+from export.version import TOLERANCE, compare, export_sentiment
 from models.common.backends import OnnxBackend
 from models.sentiment.synthetic import make_examples
 from protocol.contracts import SENTIMENT
@@ -67,6 +67,25 @@ def test_a_file_that_answers_differently_does_not_count(version_folder, tiny_mod
     onnx.save(model, path)
     with pytest.raises(ParityError, match="onnx"):
         compare(tiny_model, OnnxBackend(version_folder), "onnx", make_examples(100, 9))
+
+
+def test_a_failed_comparison_leaves_nothing_to_publish(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(TOLERANCE, "onnx", 0.0)
+    folder = tmp_path / "version"
+    with pytest.raises(ParityError, match="outputs differ from Keras"):
+        export_sentiment(tiny_model, folder, ["onnx"], make_examples(50, 9))
+    assert (folder / "model.onnx").is_file()
+    with pytest.raises(DataLossError, match=r"manifest\.json"):
+        verify_files(folder)
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(tiny_model, version_folder, tmp_path):
+    export_sentiment(tiny_model, version_folder, ["onnx"], make_examples(20, 9))
+    assert not (version_folder / "saved_model.pb").exists()
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="holds something other than an earlier export"):
+        export_sentiment(tiny_model, tmp_path, ["onnx"], [])
+    assert (tmp_path / "thesis.txt").is_file()
 
 
 def test_unknown_format_is_refused(tiny_model, tmp_path):
