@@ -1,1 +1,3 @@
 """Turns trained models into version folders and publishes them to a model repository."""
+
+FORMATS = ("saved_model", "onnx")

@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from export import FORMATS
 from export.repository import ModelRepository, RepositoryError
 from models.common.logs import configure_logging
 from protocol.errors import ServiceError
 from protocol.version_folder import verify_files
 
 TASKS = ("sentiment",)
-FORMATS = ("saved_model", "onnx")
 
 DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.

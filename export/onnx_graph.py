@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.recurrent import OPSET
+OPSET = 18
 
 Dimensions = Sequence[int | str | None]
 
@@ -160,7 +160,7 @@ def guard_empty_input() -> onnx.ModelProto:
         "guarded_ids": (onnx.TensorProto.INT32, ["M", "S"]),
         "rows": (onnx.TensorProto.INT64, [1]),
     }
-    return _small_model("guard", nodes, inputs, outputs, constants)
+    return small_model("guard", nodes, inputs, outputs, constants)
 
 
 def keep_rows(columns: int) -> onnx.ModelProto:
@@ -174,16 +174,25 @@ def keep_rows(columns: int) -> onnx.ModelProto:
         "rows": (onnx.TensorProto.INT64, [1]),
     }
     outputs: dict[str, tuple[int, Dimensions]] = {"kept": (onnx.TensorProto.FLOAT, ["N", columns])}
-    return _small_model("keep_rows", nodes, inputs, outputs, {"zero": np.array([0], np.int64)})
+    return small_model("keep_rows", nodes, inputs, outputs, {"zero": np.array([0], np.int64)})
 
 
-def _small_model(
+def small_model(
     name: str,
     nodes: Sequence[onnx.NodeProto],
     inputs: Mapping[str, tuple[int, Dimensions]],
     outputs: Mapping[str, tuple[int, Dimensions]],
     constants: Mapping[str, np.ndarray],
 ) -> onnx.ModelProto:
+    """Makes a model of a few nodes, to be joined with others.
+
+    Args:
+        name: of the graph.
+        nodes: in the order of computation.
+        inputs: tensor name -> (ONNX element type, dimensions).
+        outputs: likewise.
+        constants: tensor name -> value.
+    """
     tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, name, _value_infos(inputs), _value_infos(outputs), tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])

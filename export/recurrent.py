@@ -8,9 +8,9 @@ layer's weights, with the texts' lengths in place of the mask.
 import keras
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-OPSET = 18
+from export.onnx_graph import small_model
 
 
 class RecurrentLayerError(ValueError):
@@ -66,18 +66,16 @@ def reader_model(layer: keras.layers.Bidirectional, embedding_units: int) -> onn
         node("Transpose", ["directions"], ["by_text"], perm=[2, 0, 1, 3]),  # (N, T, 2, U)
         node("Reshape", ["by_text", "joined"], ["states"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
+    return small_model(
         "reader",
-        [
-            value("token_ids", TensorProto.INT32, ["N", "T"]),
-            value("embeddings", TensorProto.FLOAT, ["N", "T", embedding_units]),
-        ],
-        [value("states", TensorProto.FLOAT, ["N", "T", 2 * units])],
-        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+        nodes,
+        {
+            "token_ids": (TensorProto.INT32, ["N", "T"]),
+            "embeddings": (TensorProto.FLOAT, ["N", "T", embedding_units]),
+        },
+        {"states": (TensorProto.FLOAT, ["N", "T", 2 * units])},
+        tensors,
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
 
 
 def _check(

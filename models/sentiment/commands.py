@@ -31,7 +31,6 @@ from models.sentiment.train import train
 from protocol.version_folder import Manifest
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
-
 GLOVE_FILE = "embeddings/glove.6B.50d.top30k.txt.gz"
 DEFAULT_RUN = Path("runs/sentiment")
 

@@ -86,13 +86,13 @@ def evaluate(
     metrics = compute_metrics(truth, predictions.probabilities)
     report = {**metrics.as_dict(), "truncated": int(predictions.truncated.sum())}
     (output / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _draw(truth, predictions.probabilities, labels, output)
+    _draw(truth, predictions.probabilities, labels, metrics.ece, output)
     _write_mistakes(examples, predictions.probabilities, labels, output / "mistakes.csv")
     return metrics
 
 
 def _draw(
-    truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], output: Path
+    truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], ece: float, output: Path
 ) -> None:
     predicted = probabilities.argmax(axis=1)
     matrix = confusion_matrix(truth, predicted, len(labels))
@@ -104,7 +104,6 @@ def _draw(
     plots.plot_roc(positive, scores, output / "roc.png")
     plots.plot_precision_recall(positive, scores, output / "precision_recall.png")
     curve = calibration_curve(truth, probabilities)
-    ece = compute_metrics(truth, probabilities).ece
     plots.plot_calibration(
         curve.confidence, curve.accuracy, curve.count, ece, output / "calibration.png"
     )

@@ -76,7 +76,7 @@ class OnnxRuntime:
         tensors = session_signature(session, TENSORS)
         if not pipelines:
             default = session_signature(session, SERVING_DEFAULT)
-            pipelines = {spec.name: PassThrough(spec) for spec in (default, tensors)}
+            pipelines = {spec.name: UnknownGraph(spec) for spec in (default, tensors)}
         for pipeline in pipelines.values():
             _check_fetches(pipeline, tensors, folder)
         return OnnxServable(session, pipelines)
@@ -95,6 +95,24 @@ class OnnxRuntime:
             return onnxruntime.InferenceSession(str(path), options, providers=_local_providers())
         except Exception as error:
             raise DataLossError(f"ONNX Runtime can not load {path}: {error}") from error
+
+
+class UnknownGraph(PassThrough):
+    """Hands tensors to an ONNX graph that we did not export.
+
+    An input without elements is refused: some operators of ONNX Runtime, LSTM among them, end the
+    whole process on one. Our own exports guard themselves.
+    """
+
+    def prepare(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
+        """See `Pipeline.prepare`."""
+        for name, array in inputs.items():
+            if array.size == 0:
+                raise InvalidRequestError(
+                    f"Input {name} has the shape {list(array.shape)} and no elements; this ONNX "
+                    "graph takes inputs with at least one"
+                )
+        return super().prepare(inputs)
 
 
 class OnnxServable:

@@ -15,18 +15,11 @@ class PassThrough(TensorPipeline):
     """Hands tensors to a graph as they come.
 
     A request whose inputs do not share their first dimension (a scalar among them, say) can not
-    be joined with others; it runs alone. An input without elements is refused: some operators of
-    ONNX Runtime, LSTM among them, end the whole process on one.
+    be joined with others; it runs alone.
     """
 
     def prepare(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
         """See `Pipeline.prepare`."""
-        for name, array in inputs.items():
-            if array.size == 0:
-                raise InvalidRequestError(
-                    f"Input {name} has the shape {list(array.shape)} and no elements; this ONNX "
-                    "graph takes inputs with at least one"
-                )
         try:
             return super().prepare(inputs)
         except InvalidRequestError:

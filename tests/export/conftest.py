@@ -2,7 +2,8 @@ import shutil
 
 import pytest
 
-from export.version import FORMATS, export_sentiment
+from export import FORMATS
+from export.version import export_sentiment
 from models.sentiment.synthetic import make_examples
 
 

@@ -431,3 +431,12 @@ def make_request() -> Callable[..., Any]:
 def make_manifest() -> Callable[..., Manifest]:
     """Makes the manifest of the tiny sentiment model, with changes."""
     return sentiment_manifest
+
+
+@pytest.fixture
+async def running(model_folders, start_server) -> Any:
+    """A server in the test's event loop with the models `half` and `sentiment`."""
+    model_folders.half_plus_two(1)
+    model_folders.sentiment()
+    config = model_folders.config_file("half", "sentiment")
+    return await start_server(model_config_file=str(config))

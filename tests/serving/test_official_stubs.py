@@ -20,14 +20,6 @@ from tensorflow_serving.apis import (  # noqa: E402
 
 
 @pytest.fixture
-async def running(model_folders, start_server) -> Any:
-    model_folders.half_plus_two(1)
-    model_folders.sentiment()
-    config = model_folders.config_file("half", "sentiment")
-    return await start_server(model_config_file=str(config))
-
-
-@pytest.fixture
 def prediction(running) -> Any:
     return prediction_service_pb2_grpc.PredictionServiceStub(running.channel)
 

@@ -20,14 +20,6 @@ X = {"x": np.ones((1, 3), np.float32)}
 
 
 @pytest.fixture
-async def running(model_folders, start_server) -> Any:
-    model_folders.half_plus_two(1)
-    model_folders.sentiment()
-    config = model_folders.config_file("half", "sentiment")
-    return await start_server(model_config_file=str(config))
-
-
-@pytest.fixture
 def data_plane(running) -> DataPlane:
     return running.server.data_plane
 

@@ -102,6 +102,14 @@ def test_what_the_graph_refuses_is_the_requests_fault(model_folders) -> None:
         predict(servable, {"index": np.array([9])})
 
 
+def test_empty_inputs_of_unknown_graphs_are_refused(model_folders) -> None:
+    servable = OnnxRuntime().load(model_folders.half_plus_two(1), None)
+    with pytest.raises(
+        InvalidRequestError, match=r"Input x has the shape \[0, 3\] and no elements"
+    ):
+        predict(servable, {"x": np.ones((0, 3), np.float32)})
+
+
 def test_a_scalar_input_runs_alone(model_folders) -> None:
     graph = graph_of_one_node("Neg", TensorProto.FLOAT, [])
     servable = OnnxRuntime().load(model_folders.publish("scalar", 1, graph), None)

@@ -67,6 +67,11 @@ def test_runs_every_signature(servable: SavedModelServable) -> None:
     assert outputs["length"].tolist() == [3, 0]
 
 
+def test_an_empty_batch_has_an_empty_answer(servable: SavedModelServable) -> None:
+    outputs = predict(servable, "serving_default", x=np.ones((0, 3), np.float32))
+    assert outputs["y"].shape == (0, 3)
+
+
 def test_requests_are_joined(servable: SavedModelServable) -> None:
     items = [
         servable.prepare("serving_default", {"x": np.full((rows, 3), rows, np.float32)})
