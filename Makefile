@@ -4,6 +4,7 @@ MODEL      ?= sentiment
 PRESET     ?= base
 DATA       ?=
 RUN        ?=
+WEIGHTS    ?=
 BACKEND    ?= keras
 SPLIT      ?=
 FOLDER     ?=
@@ -18,9 +19,10 @@ ARGS       ?=
 VENV       ?= .venv
 
 #= MODEL       the model, also the name it is served under (default: sentiment)
-#= PRESET      train: named configuration, base or tiny (default: base)
+#= PRESET      train: named configuration: base, tiny, or another of the model (default: base)
 #= DATA        train, evaluate: data folder, several for train
 #= RUN         run folder (default: runs/MODEL; evaluate, publish: shipped weights)
+#= WEIGHTS     train: a .weights.h5 file to start from (vision models)
 #= BACKEND     evaluate: keras, saved_model, onnx or grpc (default: keras)
 #= SPLIT       evaluate: train, dev, test or all (default: test, else dev, else all)
 #= FOLDER      evaluate, export, publish: version folder (default: RUN/export)
@@ -34,7 +36,7 @@ VENV       ?= .venv
 #= VENV        the virtual environment (default: .venv)
 
 # Every finished model.
-MODELS := sentiment
+MODELS := face detection segmentation sentiment
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -53,6 +55,12 @@ READY     := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 RUN_DIR    = $(or $(RUN),runs/$(MODEL))
 FOLDER_DIR = $(or $(FOLDER),$(RUN_DIR)/export)
+# What `make smoke` asks a model: a text, or the sample images of its newest version.
+SAMPLES    = $(lastword $(shell ls -dv $(REPOSITORY)/$(MODEL)/*/assets/samples 2>/dev/null))
+SMOKE_face         = face embed $(SAMPLES)
+SMOKE_detection    = detect $(SAMPLES)
+SMOKE_segmentation = segment $(SAMPLES)
+SMOKE_sentiment    = sentiment "A joy from start to end."
 COMPOSE   ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 ##@ Start here
@@ -67,13 +75,14 @@ help: ## print this
 setup: $(READY) ## make the virtual environment: server, client, training and export
 
 .PHONY: demo
-demo: $(MODELS:%=published-%) ## publish the shipped models, serve them, ask them, stop
+demo: published ## publish the shipped models, serve them, ask them, stop
 	@$(PY) -m clients.demo --repository $(REPOSITORY) $(ARGS)
 
 ##@ Models
 .PHONY: train
 train: $(READY) ## train MODEL with PRESET on DATA into RUN
-	@$(PY) -m models train $(MODEL) --preset $(PRESET) --run $(RUN_DIR) $(if $(DATA),--data $(DATA)) $(ARGS)
+	@$(PY) -m models train $(MODEL) --preset $(PRESET) --run $(RUN_DIR) $(if $(DATA),--data $(DATA)) \
+	  $(if $(WEIGHTS),--weights $(WEIGHTS)) $(ARGS)
 
 .PHONY: evaluate
 evaluate: $(READY) ## measure MODEL on DATA with BACKEND; the last line is JSON
@@ -106,7 +115,7 @@ serve: published-$(MODEL) ## serve MODEL here: gRPC on PORT, metrics on REST_POR
 	  --model_base_path=$(REPOSITORY)/$(MODEL) --enable_batching $(ARGS)
 
 .PHONY: up
-up: $(MODELS:%=published-%) ## start ENGINE and Prometheus with Docker Compose
+up: published ## start ENGINE and Prometheus with Docker Compose
 	@$(if $(ENGINE),ENGINE=$(ENGINE) COMPOSE_PROFILES=$(ENGINE)) $(COMPOSE) up --detach $(ARGS)
 	@$(COMPOSE) ps
 
@@ -122,10 +131,10 @@ logs: ## follow the logs of what `make up` started
 smoke: $(READY) ## ask the server on PORT for its health, its versions of MODEL and one answer
 	@$(PY) -m clients health --target localhost:$(PORT)
 	@$(PY) -m clients status --target localhost:$(PORT) $(MODEL)
-	@$(PY) -m clients sentiment --target localhost:$(PORT) "A joy from start to end."
+	@$(PY) -m clients $(SMOKE_$(MODEL)) --target localhost:$(PORT)
 
 .PHONY: bench
-bench: $(READY_DEV) published-$(MODEL) ## requests/s and latencies of MODEL beside raw ONNX Runtime
+bench: $(READY_DEV) published-$(MODEL) ## requests/s and latencies of MODEL beside the raw engines
 	@$(PY) -m tests.bench $(MODEL) --repository $(REPOSITORY) $(ARGS)
 
 ##@ Development
@@ -205,6 +214,10 @@ endef
 # Published from shipped weights, or trained small where none are shipped.
 published-%: $(READY)
 	@$(PY) -m export publish $* --repository $(REPOSITORY) --if-missing
+
+# All of them, in one process: TensorFlow takes its time to load.
+published: $(READY)
+	@$(PY) -m export publish $(MODELS) --repository $(REPOSITORY) --if-missing
 
 define WRITE_PINS
 import json, pathlib, sys

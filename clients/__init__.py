@@ -6,26 +6,63 @@
         for result in client.classify(["A joy from start to end.", "Two lost hours."]):
             print(result.label, result.probability)
 
+    with DetectionClient("localhost:8500") as client:
+        for found in client.detect_one("photo.jpg").detections:
+            print(found.label, found.score, found.box_xyxy)
+
 They need numpy, grpcio and protobuf, no TensorFlow. Every client has an asyncio twin, every call
 a deadline, and every failure is a `protocol.errors.ServiceError`.
 """
 
 from clients.calls import ModelMetadata, Prediction, VersionStatus
 from clients.config import ClientConfig, TlsConfig
+from clients.detection import (
+    AsyncDetectionClient,
+    Detection,
+    DetectionClient,
+    DetectionResult,
+)
+from clients.embeddings import (
+    FaceEmbedding,
+    Identification,
+    Verification,
+    compare,
+)
+from clients.face import AsyncFaceClient, FaceClient
+from clients.gallery import Gallery
 from clients.predict import AsyncPredictClient, PredictClient
 from clients.retry import Backoff
+from clients.segmentation import (
+    AsyncSegmentationClient,
+    SegmentationClient,
+    SegmentationResult,
+)
 from clients.sentiment import AsyncSentimentClient, SentimentClient, SentimentResult
 
 __all__ = [
+    "AsyncDetectionClient",
+    "AsyncFaceClient",
     "AsyncPredictClient",
+    "AsyncSegmentationClient",
     "AsyncSentimentClient",
     "Backoff",
     "ClientConfig",
+    "Detection",
+    "DetectionClient",
+    "DetectionResult",
+    "FaceClient",
+    "FaceEmbedding",
+    "Gallery",
+    "Identification",
     "ModelMetadata",
     "PredictClient",
     "Prediction",
+    "SegmentationClient",
+    "SegmentationResult",
     "SentimentClient",
     "SentimentResult",
     "TlsConfig",
+    "Verification",
     "VersionStatus",
+    "compare",
 ]

@@ -1,12 +1,17 @@
 """Answers as aligned lines of text for people."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from clients.calls import ModelMetadata, VersionStatus
+from clients.detection import DetectionResult
+from clients.embeddings import FaceEmbedding, Identification, Verification
+from clients.gallery import Binding, Person
+from clients.segmentation import SegmentationResult
 from clients.sentiment import SentimentResult
 from protocol.contracts import TensorSpec
 
 _TEXT_WIDTH = 100
+_NUMBERS_SHOWN = 4
 
 
 def table(rows: Iterable[Sequence[str]], align_right: Container[int] = ()) -> list[str]:
@@ -44,6 +49,83 @@ def sentiment_lines(results: Iterable[SentimentResult]) -> list[str]:
         )
         for result in results
     )
+
+
+def detection_lines(result: DetectionResult) -> list[str]:
+    """Returns a heading with the number of objects by label, and one line an object."""
+    counts = ", ".join(f"{count} {label}" for label, count in result.counts.items())
+    rows = (
+        (f"  {found.label}", f"{found.score:.3f}", *(f"{edge:.1f}" for edge in found.box_xyxy))
+        for found in result.detections
+    )
+    heading = f"{result.source}: {counts or 'nothing found'}"
+    return [heading, *table(rows, align_right=range(1, 6))]
+
+
+def segmentation_lines(result: SegmentationResult, counts: Mapping[str, int]) -> list[str]:
+    """Returns a heading with the size, and one line a class: share, and number of objects.
+
+    Args:
+        result: The classes of one image.
+        counts: Number of objects of some classes.
+    """
+    rows = [
+        (f"  {name}", f"{share:6.1%}", f"{counts[name]} objects" if name in counts else "")
+        for name, share in result.shares.items()
+    ]
+    heading = f"{result.source}: {result.width} x {result.height} pixels"
+    return [heading, *table(rows, align_right=[1])]
+
+
+def embedding_lines(embeddings: Iterable[FaceEmbedding]) -> list[str]:
+    """Returns one line a face with the first numbers of its vector."""
+    return table(
+        (
+            found.source,
+            found.origin,
+            " ".join(f"{number:+.3f}" for number in found.vector[:_NUMBERS_SHOWN]) + " ...",
+        )
+        for found in embeddings
+    )
+
+
+def verification_line(answer: Verification) -> str:
+    """Returns the verdict with distance and threshold."""
+    verdict = "same person" if answer.same else "different people"
+    return f"{verdict}: distance {answer.distance:.3f}, {limit_text(answer)}"
+
+
+def identification_lines(found: Identification) -> list[str]:
+    """Returns the name, and one line for each of the nearest people."""
+    rows = [(f"  {entry.name}", f"{entry.distance:.3f}") for entry in found.candidates]
+    return [
+        f"{found.source}: {found.name or 'unknown'} ({limit_text(found)})",
+        *table(rows, align_right=[1]),
+    ]
+
+
+def limit_text(answer: Verification | Identification) -> str:
+    """Returns the threshold of an answer and the rate of false accepts it stands for."""
+    rate = "" if answer.far is None else f" (false accepts {answer.far:.1%})"
+    return f"threshold {answer.threshold:.3f}{rate}"
+
+
+def gallery_lines(people: Iterable[Person], binding: Binding | None) -> list[str]:
+    """Returns whose embeddings they are, a heading, and one line an example."""
+    if binding is None:
+        return ["the gallery is empty"]
+    rows = [
+        (person.name, str(example.id), example.enrolled, person.consent, example.source)
+        for person in people
+        for example in person.examples
+    ]
+    heading = f"embeddings of model {binding.model}, version {binding.version}"
+    return [heading, *table([("NAME", "ID", "ENROLLED", "CONSENT", "SOURCE"), *rows])]
+
+
+def saved_lines(saved: Iterable[str]) -> list[str]:
+    """Returns one line a saved picture."""
+    return [f"  saved {path}" for path in saved]
 
 
 def status_lines(versions: Iterable[VersionStatus]) -> list[str]:

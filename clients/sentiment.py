@@ -1,23 +1,17 @@
 """Sentiment of texts: clients that turn strings into labelled, typed results."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clients.calls import ModelMetadata, Prediction
-from clients.config import DEFAULT_TARGET, ClientConfig
-from clients.predict import AsyncPredictClient, PredictClient
-from clients.transport import CallObserver
-from protocol.contracts import SENTIMENT, SERVING_DEFAULT, TensorSpec, check_signature
-from protocol.errors import ContractError, InvalidRequestError
+from clients.calls import Prediction
+from clients.typed import AsyncTaskClient, Script, ServedModel, TaskClient, TaskSpec
+from protocol.contracts import SENTIMENT
+from protocol.errors import InvalidRequestError
 
-DEFAULT_MODEL = "sentiment"
-DEFAULT_BATCH_SIZE = 32
-_SIGNATURE = SENTIMENT.signature(SERVING_DEFAULT)
+_SPEC = TaskSpec(SENTIMENT, batch_size=32)
 
 
 @dataclass(frozen=True)
@@ -41,47 +35,10 @@ class SentimentResult:
     truncated: bool
 
 
-class SentimentClient:
-    """Classifies texts with a served sentiment model.
+class SentimentClient(TaskClient):
+    """Classifies texts with a served sentiment model; see `TaskClient` for the arguments."""
 
-    Args:
-        target: Address such as `localhost:8500`, or a whole config.
-        model: Name under which the model is served.
-        version: Exact version; None for the one the server prefers.
-        label: Version label, instead of `version`.
-        batch_size: Texts sent in one call.
-        metrics: Is told about every call; see `clients.metrics.ClientMetrics`.
-
-    Raises:
-        ValueError: `batch_size` is less than 1.
-    """
-
-    def __init__(
-        self,
-        target: str | ClientConfig = DEFAULT_TARGET,
-        *,
-        model: str = DEFAULT_MODEL,
-        version: int | None = None,
-        label: str | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        metrics: CallObserver | None = None,
-    ) -> None:
-        self._batch_size = _checked_batch_size(batch_size)
-        self._model = model
-        self._version = version
-        self._label = label
-        self._client = PredictClient(target, metrics=metrics)
-
-    def __enter__(self) -> "SentimentClient":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    spec = _SPEC
 
     def classify(
         self, texts: Sequence[str], *, timeout_s: float | None = None
@@ -99,102 +56,27 @@ class SentimentClient:
             ContractError: The served model is not a sentiment model.
             ServiceError: The call failed; the class tells the gRPC status.
         """
-        encoded = encode_texts(texts)
-        results: list[SentimentResult] = []
-        for rows in _chunks(len(texts), self._batch_size):
-            prediction = self._client.predict(
-                self._model,
-                {"text": encoded[rows]},
-                version=self._version,
-                label=self._label,
-                timeout_s=timeout_s,
-            )
-            try:
-                results += read_results(texts[rows], prediction)
-            except ContractError:
-                check_served(self._client.metadata(self._model, version=prediction.version))
-                raise
-        return results
+        return self._run(_classify(self._served, texts), timeout_s)
 
     def classify_one(self, text: str, *, timeout_s: float | None = None) -> SentimentResult:
         """Classifies one text; see `classify`."""
         return self.classify([text], timeout_s=timeout_s)[0]
 
-    def close(self) -> None:
-        """Closes the connection; calls in progress are cancelled."""
-        self._client.close()
 
+class AsyncSentimentClient(AsyncTaskClient):
+    """The asyncio twin of `SentimentClient`: the same methods, awaited."""
 
-class AsyncSentimentClient:
-    """The asyncio twin of `SentimentClient`: the same methods, awaited.
-
-    Args:
-        target: Address such as `localhost:8500`, or a whole config.
-        model: Name under which the model is served.
-        version: Exact version; None for the one the server prefers.
-        label: Version label, instead of `version`.
-        batch_size: Texts sent in one call.
-        metrics: Is told about every call; see `clients.metrics.ClientMetrics`.
-
-    Raises:
-        ValueError: `batch_size` is less than 1.
-    """
-
-    def __init__(
-        self,
-        target: str | ClientConfig = DEFAULT_TARGET,
-        *,
-        model: str = DEFAULT_MODEL,
-        version: int | None = None,
-        label: str | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        metrics: CallObserver | None = None,
-    ) -> None:
-        self._batch_size = _checked_batch_size(batch_size)
-        self._model = model
-        self._version = version
-        self._label = label
-        self._client = AsyncPredictClient(target, metrics=metrics)
-
-    async def __aenter__(self) -> "AsyncSentimentClient":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
+    spec = _SPEC
 
     async def classify(
         self, texts: Sequence[str], *, timeout_s: float | None = None
     ) -> list[SentimentResult]:
         """Classifies texts; see `SentimentClient.classify`."""
-        encoded = encode_texts(texts)
-        results: list[SentimentResult] = []
-        for rows in _chunks(len(texts), self._batch_size):
-            prediction = await self._client.predict(
-                self._model,
-                {"text": encoded[rows]},
-                version=self._version,
-                label=self._label,
-                timeout_s=timeout_s,
-            )
-            try:
-                results += read_results(texts[rows], prediction)
-            except ContractError:
-                check_served(await self._client.metadata(self._model, version=prediction.version))
-                raise
-        return results
+        return await self._run(_classify(self._served, texts), timeout_s)
 
     async def classify_one(self, text: str, *, timeout_s: float | None = None) -> SentimentResult:
         """Classifies one text; see `classify`."""
         return (await self.classify([text], timeout_s=timeout_s))[0]
-
-    async def close(self) -> None:
-        """Closes the connection; calls in progress are cancelled."""
-        await self._client.close()
 
 
 def encode_texts(texts: Sequence[str]) -> npt.NDArray[np.object_]:
@@ -221,47 +103,26 @@ def read_results(texts: Sequence[str], prediction: Prediction) -> list[Sentiment
         texts: The texts that were sent, N of them.
         prediction: Outputs label object [N], probability float32 [N, classes], tokens int32 [N]
             and truncated bool [N].
-
-    Raises:
-        ContractError: An output is missing, or its dtype or shape is another.
     """
-    columns = {spec.name: _column(prediction, spec, len(texts)) for spec in _SIGNATURE.outputs}
     rows = zip(
         texts,
-        columns["label"],
-        columns["probability"],
-        columns["tokens"],
-        columns["truncated"],
+        prediction["label"],
+        prediction["probability"],
+        prediction["tokens"],
+        prediction["truncated"],
         strict=True,
     )
     return [_result(*row) for row in rows]
 
 
-def check_served(metadata: ModelMetadata) -> None:
-    """Compares what is served with the contract of the sentiment task.
-
-    Raises:
-        ContractError: The model has no such signature, or it differs; all differences are named.
-    """
-    found = metadata.signatures.get(SERVING_DEFAULT)
-    if found is None:
-        raise ContractError(
-            f"model {metadata.model!r} version {metadata.version} has no signature "
-            f"{SERVING_DEFAULT!r}; it has: {', '.join(metadata.signatures) or 'none'}"
-        )
-    check_signature(_SIGNATURE, found)
-
-
-def _checked_batch_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
-    return batch_size
-
-
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    """Yields consecutive slices of at most `size` that cover range(count)."""
-    for start in range(0, count, size):
-        yield slice(start, start + size)
+def _classify(served: ServedModel, texts: Sequence[str]) -> Script[list[SentimentResult]]:
+    encoded = encode_texts(texts)
+    results: list[SentimentResult] = []
+    for start in range(0, len(texts), served.batch_size):
+        rows = slice(start, start + served.batch_size)
+        prediction = yield from served.ask({"text": encoded[rows]}, len(encoded[rows]))
+        results += read_results(texts[rows], prediction)
+    return results
 
 
 def _encode(index: int, text: str) -> bytes:
@@ -271,24 +132,6 @@ def _encode(index: int, text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(f"texts[{index}] cannot be sent as UTF-8: {error}") from error
-
-
-def _column(prediction: Prediction, spec: TensorSpec, rows: int) -> npt.NDArray[Any]:
-    """Returns one output after checking it against the contract."""
-    column = prediction.outputs.get(spec.name)
-    if column is None:
-        found = ", ".join(sorted(prediction.outputs)) or "none"
-        raise ContractError(
-            f"model {prediction.model!r} answered without output {spec.name!r}; "
-            f"its outputs: {found}"
-        )
-    dtype = np.dtype(object if spec.dtype == "string" else spec.dtype)
-    if column.dtype != dtype or column.ndim != len(spec.shape) or len(column) != rows:
-        raise ContractError(
-            f"output {spec.name!r} of model {prediction.model!r}: expected {spec.dtype} of rank "
-            f"{len(spec.shape)} with {rows} rows, got {column.dtype} of shape {list(column.shape)}"
-        )
-    return column
 
 
 def _result(

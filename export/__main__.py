@@ -12,7 +12,7 @@ from models.common.logs import configure_logging
 from protocol.errors import ServiceError
 from protocol.version_folder import verify_files
 
-TASKS = ("sentiment",)
+TASKS = ("face", "detection", "segmentation", "sentiment")
 
 DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--out", type=Path, help="version folder to write (default: RUN/export or build/TASK)"
         )
     publisher = commands.add_parser("publish", help="export, if need be, and publish a version")
-    publisher.add_argument("model", choices=TASKS)
+    publisher.add_argument("models", nargs="+", choices=TASKS, metavar="MODEL")
     _add_source(publisher)
     publisher.add_argument("--folder", type=Path, help="publish this exported version folder")
     publisher.add_argument(
@@ -69,28 +69,40 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        help="data folder whose dev or test texts the files are compared on (default: built-in)",
+        help="data folder whose test or dev part the files are compared on (default: built-in)",
     )
 
 
-def export_command(arguments: argparse.Namespace, out: Path) -> None:
+def export_command(task: str, arguments: argparse.Namespace, out: Path) -> None:
     """Exports a run, the shipped weights, or a TINY model trained on the spot, to `out`."""
     print("loading TensorFlow and Keras ...", file=sys.stderr)
-    from export import sentiment, version
-    from models.sentiment.evaluate import load_examples_to_evaluate
+    from export import version
 
+    exporter = version.exporter_of(task)
     with tempfile.TemporaryDirectory() as scratch:
-        model = sentiment.model_to_export(arguments.run, Path(scratch))
-        examples = sentiment.sample_examples()
+        model = exporter.model_to_export(arguments.run, Path(scratch))
         if arguments.data:
-            fraction = model.config.training.dev_fraction
-            _, examples = load_examples_to_evaluate(arguments.data, model.labels, None, fraction)
-        version.export_sentiment(model, out, arguments.to, examples)
+            examples = exporter.load_examples(arguments.data, model)
+        else:
+            examples = exporter.sample_examples()
+        version.export_version(task, model, out, arguments.to, examples)
 
 
 def publish_command(arguments: argparse.Namespace) -> None:
-    """Publishes a folder, or what `export_command` makes."""
-    repository, model = ModelRepository(arguments.repository), arguments.model
+    """Publishes a folder or a run of one model, or the shipped weights of several.
+
+    Raises:
+        ValueError: if a folder or run is named for several models.
+    """
+    if len(arguments.models) > 1 and (arguments.folder or arguments.run or arguments.data):
+        raise ValueError("--folder, --run and --data belong to one model; name just that one")
+    for model in arguments.models:
+        publish(model, arguments)
+
+
+def publish(model: str, arguments: argparse.Namespace) -> None:
+    """Publishes the next version of one model."""
+    repository = ModelRepository(arguments.repository)
     if arguments.if_missing and repository.versions(model):
         print(f"{model}: version {repository.versions(model)[-1]} is published")
         return
@@ -99,7 +111,7 @@ def publish_command(arguments: argparse.Namespace) -> None:
         number = repository.publish(model, arguments.folder)
     else:
         with repository.staging(model) as staging:
-            export_command(arguments, staging / "version")
+            export_command(model, arguments, staging / "version")
             number = repository.publish(model, staging / "version")
     print(f"published {repository.version_folder(model, number)}")
 
@@ -120,7 +132,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     if arguments.command in TASKS:
         default = arguments.run / "export" if arguments.run else Path("build") / arguments.command
         out = arguments.out or default
-        export_command(arguments, out)
+        export_command(arguments.command, arguments, out)
         print(f"exported {out}")
         return
     repository = ModelRepository(arguments.repository)

@@ -18,13 +18,15 @@ class Parity:
         engine: what was compared, e.g. `onnx`.
         examples: number of inputs.
         max_difference: largest absolute difference of a float output.
-        metric_keras: the task metric of the Keras model on these inputs.
+        metric: name of the task metric.
+        metric_keras: its value for the Keras model on these inputs.
         metric_engine: the engine's.
     """
 
     engine: str
     examples: int
     max_difference: float
+    metric: str
     metric_keras: float
     metric_engine: float
 
@@ -72,6 +74,6 @@ def check_parity(parity: Parity, tolerance: float, metric_tolerance: float) -> N
     drop = abs(parity.metric_engine - parity.metric_keras)
     if drop > metric_tolerance:
         raise ParityError(
-            f"{parity.engine}: task metric {parity.metric_engine:.4f} against Keras "
+            f"{parity.engine}: {parity.metric} {parity.metric_engine:.4f} against Keras "
             f"{parity.metric_keras:.4f}, allowed difference {metric_tolerance}"
         )

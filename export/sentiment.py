@@ -1,8 +1,9 @@
 """Export of the sentiment classifier: SavedModel, ONNX, assets and warm-up requests."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,11 +17,14 @@ from export.onnx_graph import (
     join,
     keep_rows,
 )
+from export.parity import Parity, check_parity, largest_difference
 from export.recurrent import reader_model
+from models.common.backends import Backend
 from models.common.run_folder import RunFolder
 from models.sentiment.commands import SHIPPED_WEIGHTS
 from models.sentiment.config import TINY
 from models.sentiment.data import Example
+from models.sentiment.evaluate import BATCH_SIZE, load_examples_to_evaluate
 from models.sentiment.metrics import compute_metrics
 from models.sentiment.signature import SentimentModel, load_model, make_module
 from models.sentiment.synthetic import make_examples, make_source
@@ -28,6 +32,9 @@ from models.sentiment.train import train
 from protocol.contracts import SENTIMENT
 from protocol.messages import ModelSpec, PredictRequest
 from protocol.tensors import to_tensor_proto
+
+TOLERANCE = {"saved_model": 1e-4, "onnx": 1e-4}
+METRIC_TOLERANCE = 0.002
 
 SAMPLE_TEXTS = (
     "A wonderful little film .",
@@ -57,6 +64,13 @@ def model_to_export(run: Path | None, scratch: Path) -> SentimentModel:
 def sample_examples() -> list[Example]:
     """Returns odd texts and made-up reviews, to compare engines on where no dataset is given."""
     return [*(Example(text, 0) for text in SAMPLE_TEXTS), *make_examples(120, seed=11)]
+
+
+def load_examples(data: Path, model: SentimentModel) -> list[Example]:
+    """Reads the test or dev texts of a data folder."""
+    fraction = model.config.training.dev_fraction
+    _, examples = load_examples_to_evaluate(data, model.labels, None, fraction)
+    return examples
 
 
 def write_saved_model(model: SentimentModel, folder: Path) -> None:
@@ -149,7 +163,41 @@ def warmup_requests(model_name: str) -> list[PredictRequest]:
     return requests
 
 
-def task_metric(examples: Sequence[Example], probabilities: np.ndarray) -> float:
-    """Returns the accuracy, by which an exported file is judged."""
+def compare(
+    model: SentimentModel, backend: Backend, engine: str, examples: Sequence[Example]
+) -> Parity:
+    """Runs an engine and Keras on the same texts.
+
+    Raises:
+        ParityError: if they differ by more than `TOLERANCE` or `METRIC_TOLERANCE`.
+    """
+    examples = sorted(examples, key=lambda example: len(example.text))  # little padding
+    worst = 0.0
+    of_keras, of_engine = [], []
+    for start in range(0, len(examples), BATCH_SIZE):
+        batch = [example.text.encode() for example in examples[start : start + BATCH_SIZE]]
+        inputs = {"text": np.array(batch, dtype=object)}
+        expected, found = model.run_signature(inputs), backend.run_signature(inputs)
+        worst = max(worst, largest_difference(expected, found, engine))
+        of_keras.append(expected["probability"])
+        of_engine.append(found["probability"])
+    parity = Parity(
+        engine=engine,
+        examples=len(examples),
+        max_difference=worst,
+        metric="accuracy",
+        metric_keras=_accuracy(examples, np.concatenate(of_keras)),
+        metric_engine=_accuracy(examples, np.concatenate(of_engine)),
+    )
+    check_parity(parity, TOLERANCE[engine], METRIC_TOLERANCE)
+    return parity
+
+
+def _accuracy(examples: Sequence[Example], probabilities: np.ndarray) -> float:
     truth = np.array([example.class_id for example in examples])
     return compute_metrics(truth, probabilities).accuracy
+
+
+def pipeline_parameters(model: SentimentModel) -> Mapping[str, Any]:
+    """Returns the temperatures, which are in the graph already, for the record."""
+    return {"temperatures": model.details["temperatures"]}

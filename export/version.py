@@ -1,23 +1,21 @@
 """Builds one version folder: every file is written, run, compared with Keras, then recorded."""
 
 import datetime
+import importlib
 import importlib.metadata
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol, cast
 
-import numpy as np
-
-from export import FORMATS, sentiment
-from export.parity import Parity, ParityError, check_parity, largest_difference
+from export import FORMATS
+from export.parity import Parity, ParityError
 from models.common.backends import Backend, OnnxBackend, SavedModelBackend
+from models.common.commands import TrainedModel
 from models.common.config import to_dict
-from models.sentiment.data import Example
-from models.sentiment.evaluate import BATCH_SIZE
-from models.sentiment.signature import SentimentModel
-from protocol.contracts import SENTIMENT
+from protocol.contracts import CONTRACTS
 from protocol.version_folder import (
     ASSETS_FOLDER,
     MANIFEST_FILE,
@@ -29,26 +27,73 @@ from protocol.warmup import write_warmup
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = {"saved_model": 1e-4, "onnx": 1e-4}
-METRIC_TOLERANCE = 0.002
 RECORDED_PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 
-def export_sentiment(
-    model: SentimentModel,
+class Exporter(Protocol):
+    """What the export module of each task offers: `export.detection`, `export.sentiment` ..."""
+
+    def model_to_export(self, run: Path | None, scratch: Path) -> Any:
+        """Loads a run, else the shipped weights, else a TINY model trained in `scratch`."""
+
+    def sample_examples(self) -> list[Any]:
+        """Makes the examples on which engines are compared where no data is given."""
+
+    def load_examples(self, data: Path, model: Any) -> list[Any]:
+        """Reads the test or dev examples of a data folder instead."""
+
+    def write_saved_model(self, model: Any, folder: Path) -> None:
+        """Writes `saved_model.pb` and its variables."""
+
+    def write_onnx(self, model: Any, path: Path) -> None:
+        """Writes the graph of the signature `tensors`."""
+
+    def write_assets(self, model: Any, folder: Path) -> None:
+        """Writes vocabularies, labels and samples."""
+
+    def warmup_requests(self, model_name: str) -> list[Any]:
+        """Makes the requests that warm a server up."""
+
+    def compare(self, model: Any, backend: Backend, engine: str, examples: Sequence[Any]) -> Parity:
+        """Runs an engine and Keras on the same examples.
+
+        Raises:
+            ParityError: if they differ by more than the task tolerates.
+        """
+
+    def pipeline_parameters(self, model: Any) -> Mapping[str, Any]:
+        """Returns what the host needs to know around the ONNX graph."""
+
+
+def exporter_of(task: str) -> Exporter:
+    """Imports the export module of a task, and TensorFlow with it.
+
+    Raises:
+        ValueError: for an unknown task.
+    """
+    if task not in CONTRACTS:
+        raise ValueError(f"unknown task {task!r}; tasks: {', '.join(CONTRACTS)}")
+    return cast(Exporter, importlib.import_module(f"export.{task}"))
+
+
+def export_version(
+    task: str,
+    model: TrainedModel,
     folder: Path,
     formats: Sequence[str],
-    examples: Sequence[Example],
-    model_name: str = "sentiment",
+    examples: Sequence[Any],
+    model_name: str | None = None,
 ) -> Manifest:
-    """Writes a version folder of the sentiment classifier.
+    """Writes a version folder.
 
     Args:
+        task: what the model is for.
         model: what to export.
         folder: where to; an earlier export there is replaced.
         formats: of `FORMATS`.
-        examples: texts on which each file is compared with Keras.
-        model_name: name under which it will be served, for the warm-up requests.
+        examples: inputs on which each file is compared with Keras.
+        model_name: name under which it will be served, for the warm-up requests; the task's
+            where None.
 
     Returns:
         The manifest, as written to the folder.
@@ -56,25 +101,30 @@ def export_sentiment(
     Raises:
         ParityError: if an exported file does not answer as Keras does; the folder is then left
             without a manifest, for looking into, and cannot be published.
-        ValueError: for an unknown format, or a folder that holds something else.
+        ValueError: for an unknown task or format, or a folder that holds something else.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ValueError(f"unknown format {unknown}; formats: {', '.join(FORMATS)}")
+    exporter, name = exporter_of(task), model_name or task
     _make_empty(folder)
     if "saved_model" in formats:
-        _timed("SavedModel", lambda: sentiment.write_saved_model(model, folder))
-    sentiment.write_assets(model, folder / ASSETS_FOLDER)
-    write_warmup(folder / WARMUP_FILE, sentiment.warmup_requests(model_name))
+        _timed("SavedModel", lambda: exporter.write_saved_model(model, folder))
+    exporter.write_assets(model, folder / ASSETS_FOLDER)
+    write_warmup(folder / WARMUP_FILE, exporter.warmup_requests(name))
     if "onnx" in formats:
-        _timed("ONNX", lambda: sentiment.write_onnx(model, folder / ONNX_FILE))
-    _manifest(model, model_name).write(folder)  # engines need one to load the folder
+        _timed("ONNX", lambda: exporter.write_onnx(model, folder / ONNX_FILE))
+    pipeline = exporter.pipeline_parameters(model)
+    _manifest(task, model, name, pipeline).write(folder)  # engines need one to load the folder
     try:
-        parity = [compare(model, _backend(name, folder), name, examples) for name in formats]
+        parity = [
+            _compared(exporter, model, _backend(engine, folder), engine, examples)
+            for engine in formats
+        ]
     except ParityError:
         (folder / MANIFEST_FILE).unlink()
         raise
-    return _manifest(model, model_name, parity).write(folder)
+    return _manifest(task, model, name, pipeline, parity).write(folder)
 
 
 def _make_empty(folder: Path) -> None:
@@ -95,50 +145,43 @@ def _backend(name: str, folder: Path) -> Backend:
     return SavedModelBackend(folder) if name == "saved_model" else OnnxBackend(folder)
 
 
-def compare(
-    model: SentimentModel, backend: Backend, engine: str, examples: Sequence[Example]
+def _compared(
+    exporter: Exporter,
+    model: TrainedModel,
+    backend: Backend,
+    engine: str,
+    examples: Sequence[Any],
 ) -> Parity:
-    """Runs an engine and Keras on the same texts.
-
-    Raises:
-        ParityError: if they differ by more than `TOLERANCE` or `METRIC_TOLERANCE`.
-    """
-    examples = sorted(examples, key=lambda example: len(example.text))  # little padding
-    worst = 0.0
-    of_keras, of_engine = [], []
-    for start in range(0, len(examples), BATCH_SIZE):
-        batch = [example.text.encode() for example in examples[start : start + BATCH_SIZE]]
-        inputs = {"text": np.array(batch, dtype=object)}
-        expected, found = model.run_signature(inputs), backend.run_signature(inputs)
-        worst = max(worst, largest_difference(expected, found, engine))
-        of_keras.append(expected["probability"])
-        of_engine.append(found["probability"])
-    metric_keras = sentiment.task_metric(examples, np.concatenate(of_keras))
-    metric_engine = sentiment.task_metric(examples, np.concatenate(of_engine))
-    parity = Parity(engine, len(examples), worst, metric_keras, metric_engine)
-    check_parity(parity, TOLERANCE[engine], METRIC_TOLERANCE)
+    parity = exporter.compare(model, backend, engine, examples)
     logger.info(
-        "%s agrees with Keras on %d texts: largest difference %.1e, accuracy %.4f and %.4f",
+        "%s agrees with Keras on %d examples: largest difference %.1e, %s %.4f and %.4f",
         engine,
-        len(examples),
-        worst,
-        metric_engine,
-        metric_keras,
+        parity.examples,
+        parity.max_difference,
+        parity.metric,
+        parity.metric_engine,
+        parity.metric_keras,
     )
     return parity
 
 
-def _manifest(model: SentimentModel, model_name: str, parity: Sequence[Parity] = ()) -> Manifest:
+def _manifest(
+    task: str,
+    model: TrainedModel,
+    model_name: str,
+    pipeline: Mapping[str, Any],
+    parity: Sequence[Parity] = (),
+) -> Manifest:
     return Manifest(
-        task=SENTIMENT.task,
+        task=task,
         model_name=model_name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         config=to_dict(model.config),
         data=model.details["data"],
         metrics=model.details["metrics"],
-        labels=tuple(model.labels),
-        signatures=SENTIMENT.signatures,
+        labels=tuple(model.details["labels"]),
+        signatures=CONTRACTS[task].signatures,
         packages={name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
         parity={p.engine: p.as_dict() for p in parity},
-        pipeline={"temperatures": model.details["temperatures"]},
+        pipeline=pipeline,
     )

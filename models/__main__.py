@@ -1,6 +1,7 @@
 """Trains, evaluates and ships models: `python -m models COMMAND TASK`."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +11,14 @@ from models.common.config import ConfigError
 from models.common.logs import configure_logging
 from models.common.splits import DataError
 
-TASKS = ("sentiment",)
+TASKS = ("face", "detection", "segmentation", "sentiment")
 
 DESCRIPTION = """\
 Train, evaluate and ship the models.
 
   python -m models train sentiment --preset tiny --synthetic --run runs/tiny
   python -m models train sentiment --data DIR DIR --glove glove.txt --run runs/mine
+  python -m models train detection --data DIR --weights best.weights.h5 --run runs/mine
   python -m models evaluate sentiment --data DIR --backend keras --run runs/mine
   python -m models ship sentiment --run runs/mine
 
@@ -41,11 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--preset", default="base", help="named configuration (base, tiny)")
+    parser.add_argument("--preset", default="base", help="named configuration (base, tiny ...)")
     parser.add_argument("--run", type=Path, help="run folder (default: runs/TASK)")
     parser.add_argument("--data", type=Path, nargs="+", help="data folders")
     parser.add_argument("--synthetic", action="store_true", help="train on made-up data instead")
     parser.add_argument("--glove", type=Path, help="word vectors to start from (text models)")
+    parser.add_argument(
+        "--weights", type=Path, help="a .weights.h5 file to start from (vision models)"
+    )
     parser.epilog = (
         "Any field of the configuration can be set too, e.g. --network.recurrent gru "
         "--training.epochs 3; --config-help lists them all."
@@ -78,8 +83,7 @@ def _add_ship(parser: argparse.ArgumentParser) -> None:
 
 def run_command(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the parsed command; imports Keras only now, so that --help is quick."""
-    from models.sentiment import commands
-
+    commands = importlib.import_module(f"models.{arguments.task}.commands")
     if arguments.command == "train":
         commands.train_command(arguments, overrides)
     elif arguments.command == "evaluate":

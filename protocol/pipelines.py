@@ -1,24 +1,25 @@
 """Host-side steps around an ONNX graph: what the SavedModel does in its own graph.
 
-The embedded server, offline evaluation and local clients run the same three steps: `prepare`
-turns the inputs of a request into tensors of the graph, `merge` joins several requests into one
-run, and `finish` turns one request's rows of the results into domain values.
+The embedded server, offline evaluation and local clients run the same steps: `prepare` turns the
+inputs of a request into tensors of the graph, `merge` joins several requests into one run, `run`
+calls the graph, and `finish` turns one request's rows of the results into domain values.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from protocol.contracts import SENTIMENT, SERVING_DEFAULT, TENSORS, SignatureSpec
-from protocol.errors import ContractError, FailedPreconditionError, InvalidRequestError
+from protocol.contracts import SENTIMENT, SERVING_DEFAULT, SignatureSpec
+from protocol.errors import ContractError, InvalidRequestError
 from protocol.tokenizer import PADDING_ID, EncodedBatch, WordTokenizer
-from protocol.version_folder import ASSETS_FOLDER, Manifest
 
 Array = npt.NDArray[Any]
+
+Graph = Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]]
+"""Computes the named outputs of a graph from its inputs."""
 
 SHORTEST_BUCKET = 16
 
@@ -51,6 +52,10 @@ class Pipeline(Protocol):
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs that `finish` needs."""
 
+    @property
+    def prepares_slowly(self) -> bool:
+        """Whether even a small input may take long to prepare, as a packed image does."""
+
     def prepare(self, inputs: Mapping[str, Array]) -> Prepared:
         """Turns the inputs of a request, already checked against `spec`, into tensors.
 
@@ -61,6 +66,9 @@ class Pipeline(Protocol):
     def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
         """Joins requests of equal batch keys, one after the other, along the first dimension."""
 
+    def run(self, graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Computes `outputs`, each with a row for each row of the merged `tensors`."""
+
     def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> dict[str, Array]:
         """Turns this request's rows of the graph's outputs into the outputs of `spec`."""
 
@@ -69,25 +77,32 @@ class TensorPipeline:
     """Passes tensors straight to a graph and back.
 
     Args:
-        spec: the signature; its inputs and outputs bear the names of the graph's.
+        spec: the signature; its inputs and outputs bear the names of the graph's. An input that
+            it declares a scalar is a parameter of the whole run.
     """
+
+    prepares_slowly = False
 
     def __init__(self, spec: SignatureSpec) -> None:
         self.spec = spec
         self.outputs = tuple(tensor.name for tensor in spec.outputs)
+        self._parameters = parameter_names(spec)
 
     def prepare(self, inputs: Mapping[str, Array]) -> Prepared:
-        """Counts the rows; only requests of the same trailing sizes can share a run."""
-        rows = _common_rows(inputs)
-        batch_key = tuple((name, array.shape[1:]) for name, array in sorted(inputs.items()))
+        """Counts the rows; requests of the same trailing sizes and parameters share a run."""
+        columns = {n: array for n, array in inputs.items() if n not in self._parameters}
+        rows = common_rows(columns)
+        sizes = tuple((name, array.shape[1:]) for name, array in sorted(columns.items()))
+        batch_key = (sizes, parameter_values(inputs, self._parameters))
         return Prepared(tensors=dict(inputs), rows=rows, batch_key=batch_key)
 
     def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
-        """Joins the rows of all requests."""
-        return {
-            name: np.concatenate([item.tensors[name] for item in items])
-            for name in items[0].tensors
-        }
+        """Joins the rows of all requests; their parameters are equal."""
+        return merge_rows(items, self._parameters)
+
+    def run(self, graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Calls the graph."""
+        return graph(tensors, self.outputs)
 
     def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> dict[str, Array]:
         """Returns the outputs as they are."""
@@ -104,6 +119,7 @@ class SentimentPipeline:
 
     spec = SENTIMENT.signature(SERVING_DEFAULT)
     outputs = ("probability",)
+    prepares_slowly = False
 
     def __init__(self, tokenizer: WordTokenizer, labels: Sequence[str]) -> None:
         self.tokenizer = tokenizer
@@ -124,6 +140,10 @@ class SentimentPipeline:
         """Joins the rows, padded to the longest of them."""
         return {"token_ids": _stack_padded([item.tensors["token_ids"] for item in items])}
 
+    def run(self, graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Calls the graph."""
+        return graph(tensors, self.outputs)
+
     def finish(self, outputs: Mapping[str, Array], prepared: Prepared) -> dict[str, Array]:
         """Names the most probable class of each text."""
         encoded: EncodedBatch = prepared.context
@@ -136,40 +156,35 @@ class SentimentPipeline:
         }
 
 
-def load_pipelines(folder: Path, manifest: Manifest) -> dict[str, Pipeline]:
-    """Makes the pipelines of a version folder's ONNX graph.
+def parameter_names(spec: SignatureSpec) -> frozenset[str]:
+    """Names the inputs that are scalars, which hold for all rows of a request."""
+    return frozenset(
+        tensor.name for tensor in spec.inputs if tensor.shape == () and not tensor.unknown_rank
+    )
 
-    Args:
-        folder: the version folder.
-        manifest: its manifest.
 
-    Returns:
-        A pipeline for each signature that the server can offer, by its name: `tensors` where
-        the manifest has it, and those of the task if the task is known.
+def parameter_values(inputs: Mapping[str, Array], names: frozenset[str]) -> Hashable:
+    """Returns the parameters that a request sets, to be compared with another's."""
+    return tuple((name, inputs[name].item()) for name in sorted(names & inputs.keys()))
+
+
+def merge_rows(items: Sequence[Prepared], parameters: frozenset[str]) -> dict[str, Array]:
+    """Joins the rows of requests whose parameters are equal."""
+    first = items[0].tensors
+    return {
+        name: array
+        if name in parameters
+        else np.concatenate([item.tensors[name] for item in items])
+        for name, array in first.items()
+    }
+
+
+def common_rows(inputs: Mapping[str, Array]) -> int:
+    """Counts the rows that all inputs have in common, in TensorFlow Serving's words.
 
     Raises:
-        DataLossError: an asset is missing or damaged.
-        FailedPreconditionError: the manifest lacks what the task needs.
+        InvalidRequestError: there is no input, one is a scalar, or their rows differ.
     """
-    pipelines: dict[str, Pipeline] = {
-        signature.name: TensorPipeline(signature)
-        for signature in manifest.signatures
-        if signature.name == TENSORS
-    }
-    if manifest.task == SENTIMENT.task:
-        pipelines[SERVING_DEFAULT] = _load_sentiment(folder, manifest)
-    return pipelines
-
-
-def _load_sentiment(folder: Path, manifest: Manifest) -> SentimentPipeline:
-    if not manifest.labels:
-        raise FailedPreconditionError(f"the manifest in {folder} has no labels")
-    tokenizer = WordTokenizer.from_folder(folder / ASSETS_FOLDER)
-    return SentimentPipeline(tokenizer, manifest.labels)
-
-
-def _common_rows(inputs: Mapping[str, Array]) -> int:
-    """Counts the rows that all inputs have in common, in TensorFlow Serving's words."""
     if not inputs:
         raise ContractError("Batching Run() must have at least one input tensor")
     if any(array.ndim == 0 for array in inputs.values()):

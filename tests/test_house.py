@@ -188,8 +188,8 @@ class TestImports:
         "export": ["tensorflow"],
         "models": ["tensorflow"],
     }
-    # The server's saved_model runtime, the compiler of the protocol files, client metrics.
-    OPTIONAL: ClassVar = {"tensorflow", "grpc_tools", "prometheus_client"}
+    # The server's saved_model runtime, the compiler of the protocol files, client metrics, drawing.
+    OPTIONAL: ClassVar = {"tensorflow", "grpc_tools", "prometheus_client", "PIL"}
 
     @pytest.mark.parametrize("package", EXTRAS)
     def test_a_package_imports_what_its_extra_installs(

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from clients.commands.images import PictureFolder
+from clients.commands.options import UsageError
 from clients.demo.repository import PublishedModel, published_models
 from clients.demo.server_process import ServerProcess, ServerStartError
 from clients.demo.tasks import DEMOS
@@ -74,6 +76,13 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long the server may take to load the models (default: %(default)s)",
     )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        default=Path("build/demo"),
+        metavar="DIR",
+        help="where the pictures of the answers go (default: %(default)s)",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the server running until Ctrl-C")
     return parser
 
@@ -83,23 +92,43 @@ def _run(arguments: argparse.Namespace, models: Sequence[PublishedModel]) -> int
         print(f"Server: gRPC {server.target}, metrics {server.metrics_url}")
         took_s = server.wait_until_serving(arguments.start_timeout, _show_waiting)
         print(f"{_LINE_START}{len(models)} model(s) loaded and warm after {took_s:.1f} s")
-        for model in models:
-            _show_model(server.target, model)
+        failed = [
+            model.name
+            for model in models
+            if not _show_model(server.target, model, arguments.pictures / model.name)
+        ]
         _show_metrics(server)
         if arguments.keep:
             _keep(server)
         code = server.stop()
     print(f"\nThe server has stopped with exit code {code}.")
-    return _OK if code == 0 else _FAILED
+    if failed:
+        print(f"error: these models failed: {', '.join(failed)}", file=sys.stderr)
+    return _OK if code == 0 and not failed else _FAILED
 
 
-def _show_model(target: str, model: PublishedModel) -> None:
+def _show_model(target: str, model: PublishedModel, pictures: Path) -> bool:
+    """Shows the demo of a model; returns whether it went well."""
     print(f"\n{model.name}, version {model.version}")
     demo = DEMOS.get(model.task)
     if demo is None:
         print(f"  no demo yet for task {model.task!r}; there are demos for: {', '.join(DEMOS)}")
-        return
-    _print_indented(demo(target, model.name))
+        return True
+    try:
+        _print_indented(demo(target, model, _picture_folder(pictures)))
+    except (ServiceError, UsageError) as error:
+        print(f"  failed: {error}", flush=True)
+        return False
+    return True
+
+
+def _picture_folder(folder: Path) -> PictureFolder:
+    """Returns where pictures go; nowhere, and why, where they cannot be drawn."""
+    try:
+        return PictureFolder(folder)
+    except UsageError as error:
+        print(f"  no pictures: {error}")
+        return PictureFolder(None)
 
 
 def _show_metrics(server: ServerProcess) -> None:

@@ -33,6 +33,17 @@ class LatencySummary:
         """Calls per second."""
         return self.calls / self.seconds
 
+    def line(self, how: str) -> str:
+        """Says it on one line.
+
+        Args:
+            how: In which way the calls were made.
+        """
+        return (
+            f"{self.calls} calls, {how}: p50 {self.p50_ms:.1f} ms, "
+            f"p99 {self.p99_ms:.1f} ms, {self.per_second:,.0f} calls/s"
+        )
+
     @classmethod
     def of(cls, latencies_s: Sequence[float], seconds: float) -> "LatencySummary":
         """Summarises the latencies of calls that took `seconds` together.

@@ -15,11 +15,13 @@ class PublishedModel:
         name: Name of the model, and of its folder.
         version: Its highest version number.
         task: What it is for, as its manifest says; its name where there is no manifest.
+        folder: The folder of that version.
     """
 
     name: str
     version: int
     task: str
+    folder: Path
 
 
 def published_models(repository: Path) -> list[PublishedModel]:
@@ -35,7 +37,8 @@ def published_models(repository: Path) -> list[PublishedModel]:
         versions = _versions(folder)
         if versions:
             newest = max(versions)
-            found.append(PublishedModel(folder.name, newest, _task(folder, versions[newest])))
+            version = versions[newest]
+            found.append(PublishedModel(folder.name, newest, _task(folder, version), version))
     return found
 
 

@@ -5,8 +5,13 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 from clients import report
+from clients.commands.images import PictureFolder
 from clients.demo.latency import LatencySummary, time_concurrent, time_sequential
+from clients.demo.repository import PublishedModel
+from clients.demo.vision import demo_detection, demo_face, demo_segmentation
 from clients.sentiment import AsyncSentimentClient, SentimentClient
+
+Demo = Callable[[str, PublishedModel, PictureFolder], Iterator[str]]
 
 _CALLS = 200
 _CONCURRENT_CALLS = 640
@@ -25,9 +30,9 @@ _REVIEWS = (
 )
 
 
-def demo_sentiment(target: str, model: str) -> Iterator[str]:
+def demo_sentiment(target: str, model: PublishedModel, pictures: PictureFolder) -> Iterator[str]:
     """Yields the answers to some reviews, then how fast single ones are answered."""
-    with SentimentClient(target, model=model) as client:
+    with SentimentClient(target, model=model.name) as client:
         results = client.classify(_REVIEWS)
         yield from report.table(
             [
@@ -45,22 +50,23 @@ def demo_sentiment(target: str, model: str) -> Iterator[str]:
         )
         yield ""
         texts = itertools.islice(itertools.cycle(_REVIEWS[:6]), _CALLS)
-        yield _summary_line("one at a time", time_sequential(client.classify_one, texts))
-    yield _summary_line(f"{_CONCURRENCY} at a time", asyncio.run(_time_async(target, model)))
+        yield time_sequential(client.classify_one, texts).line("one at a time")
+    yield asyncio.run(_time_async(target, model.name)).line(f"{_CONCURRENCY} at a time")
 
 
-DEMOS: Mapping[str, Callable[[str, str], Iterator[str]]] = {"sentiment": demo_sentiment}
-"""Task -> function of the server's address and the model's name that yields lines to print."""
+DEMOS: Mapping[str, Demo] = {
+    "sentiment": demo_sentiment,
+    "detection": demo_detection,
+    "segmentation": demo_segmentation,
+    "face": demo_face,
+}
+"""Task -> function of the server's address, the model and where to save pictures.
+
+It yields lines to print.
+"""
 
 
 async def _time_async(target: str, model: str) -> LatencySummary:
     texts = itertools.islice(itertools.cycle(_REVIEWS[:6]), _CONCURRENT_CALLS)
     async with AsyncSentimentClient(target, model=model) as client:
         return await time_concurrent(client.classify_one, texts, _CONCURRENCY)
-
-
-def _summary_line(how: str, summary: LatencySummary) -> str:
-    return (
-        f"{summary.calls} calls, {how}: p50 {summary.p50_ms:.1f} ms, "
-        f"p99 {summary.p99_ms:.1f} ms, {summary.per_second:,.0f} calls/s"
-    )

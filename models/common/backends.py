@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from protocol.graphs import SessionGraph, load_pipelines
 from protocol.messages import ModelSpec, PredictRequest
-from protocol.pipelines import load_pipelines
 from protocol.services import PREDICT, stub
 from protocol.tensors import to_ndarray, to_tensor_proto
 from protocol.version_folder import ONNX_FILE, Manifest
@@ -35,18 +35,22 @@ class SavedModelBackend:
 
     def __init__(self, folder: Path, signature: str = "serving_default") -> None:
         import tensorflow as tf
+        from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
         self._loaded = tf.saved_model.load(str(folder))
         self._function = self._loaded.signatures[signature]
         self._dtypes = {
             name: spec.dtype for name, spec in self._function.structured_input_signature[1].items()
         }
+        described = parse_saved_model(str(folder)).meta_graphs[0].signature_def[signature]
+        self._defaults = {n: tf.make_ndarray(v) for n, v in described.defaults.items()}
 
     def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
         """Calls the signature's function."""
         import tensorflow as tf
 
-        feeds = {name: tf.constant(v, self._dtypes[name]) for name, v in inputs.items()}
+        values = {**self._defaults, **inputs}
+        feeds = {name: tf.constant(v, self._dtypes[name]) for name, v in values.items()}
         return {name: value.numpy() for name, value in self._function(**feeds).items()}
 
 
@@ -64,17 +68,19 @@ class OnnxBackend:
     ) -> None:
         import onnxruntime
 
-        self._session = onnxruntime.InferenceSession(
-            str(folder / file), providers=["CPUExecutionProvider"]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # it warns of optional inputs
+        session = onnxruntime.InferenceSession(
+            str(folder / file), options, providers=["CPUExecutionProvider"]
         )
+        self._graph = SessionGraph(session)
         self._pipeline = load_pipelines(folder, Manifest.read(folder))[signature]
 
     def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
         """Prepares, runs and finishes one request."""
         prepared = self._pipeline.prepare(inputs)
-        names = list(self._pipeline.outputs)
-        values = self._session.run(names, self._pipeline.merge([prepared]))
-        return self._pipeline.finish(dict(zip(names, values, strict=True)), prepared)
+        outputs = self._pipeline.run(self._graph, self._pipeline.merge([prepared]))
+        return self._pipeline.finish(outputs, prepared)
 
 
 class GrpcBackend:

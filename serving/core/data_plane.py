@@ -103,6 +103,7 @@ class _Lane:
     signature: str
     spec: SignatureSpec
     outputs: frozenset[str]
+    prepares_slowly: bool
     queue: BatchQueue
     succeeded: Recorder
 
@@ -200,10 +201,10 @@ class DataPlane:
         return outputs
 
     async def _prepare(self, lane: _Lane, inputs: Inputs) -> Prepared:
-        """Checks and converts the inputs; off the event loop if they hold much text or bytes."""
+        """Checks and converts the inputs; off the event loop if that may take long."""
         prepare = lane.handle.servable.prepare
         strings = [array for array in inputs.values() if array.dtype == object]
-        if not _is_large(strings):
+        if not lane.prepares_slowly and not _is_large(strings):
             return prepare(lane.signature, inputs)
         _check_strings(strings, lane.queue)
         if self._preparing >= _LARGE_INPUTS_WAITING:
@@ -245,6 +246,7 @@ class DataPlane:
             signature=signature,
             spec=spec,
             outputs=frozenset(output.name for output in spec.outputs),
+            prepares_slowly=servable.prepares_slowly(signature),
             queue=queue,
             succeeded=self._metrics.answered(handle.id, signature, "OK"),
         )

@@ -86,6 +86,10 @@ class Servable(Protocol):
         """The signatures as a `SignatureDefMap` message."""
         ...
 
+    def prepares_slowly(self, signature: str) -> bool:
+        """Whether `prepare` may take long for small inputs too."""
+        ...
+
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
         """Checks one request's inputs and turns them into the graph's tensors.
 

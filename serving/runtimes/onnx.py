@@ -28,8 +28,9 @@ from protocol.errors import (
     ResourceExhaustedError,
     ServiceError,
 )
+from protocol.graphs import SessionGraph, load_pipelines
 from protocol.messages import SignatureDefMap
-from protocol.pipelines import Pipeline, Prepared, load_pipelines
+from protocol.pipelines import Pipeline, Prepared
 from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
 from serving.runtimes.pass_through import PassThrough
@@ -123,11 +124,8 @@ class OnnxServable:
     def __init__(
         self, session: onnxruntime.InferenceSession, pipelines: Mapping[str, Pipeline]
     ) -> None:
-        self._session: onnxruntime.InferenceSession | None = session
+        self._graph: SessionGraph | None = SessionGraph(session)
         self._pipelines = dict(pipelines)
-        self._string_inputs = frozenset(
-            node.name for node in session.get_inputs() if node.type == "tensor(string)"
-        )
         self.signatures: Mapping[str, SignatureSpec] = {
             name: pipeline.spec for name, pipeline in pipelines.items()
         }
@@ -136,6 +134,10 @@ class OnnxServable:
         """See `Servable`."""
         described = {name: signature_def(spec) for name, spec in self.signatures.items()}
         return SignatureDefMap(signature_def=described)
+
+    def prepares_slowly(self, signature: str) -> bool:
+        """See `Servable`."""
+        return self._pipelines[signature].prepares_slowly
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
         """See `Servable`."""
@@ -149,16 +151,15 @@ class OnnxServable:
 
     def run(self, signature: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
         """See `Servable`."""
-        if self._session is None:
+        graph = self._graph
+        if graph is None:
             raise FailedPreconditionError("The version was unloaded")
-        names = self._pipelines[signature].outputs
-        if self._string_inputs:
-            tensors = {name: self._decoded(name, array) for name, array in tensors.items()}
         try:
-            values = self._session.run(names, tensors)
+            return self._pipelines[signature].run(graph, tensors)
+        except ServiceError:
+            raise
         except Exception as error:
             raise _run_error(error) from error
-        return dict(zip(names, map(_encoded, values), strict=True))
 
     def finish(
         self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
@@ -168,17 +169,7 @@ class OnnxServable:
 
     def close(self) -> None:
         """See `Servable`."""
-        self._session = None
-
-    def _decoded(self, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """ONNX Runtime takes strings as `str`."""
-        if name not in self._string_inputs:
-            return array
-        try:
-            texts = [item.decode() for item in array.flat]
-        except UnicodeDecodeError as error:
-            raise InvalidRequestError(f"Input {name} is not UTF-8: {error}") from error
-        return np.array(texts, dtype=object).reshape(array.shape)
+        self._graph = None
 
 
 def _local_providers() -> list[str]:
@@ -214,14 +205,6 @@ def _check_fetches(pipeline: Pipeline, graph: SignatureSpec, folder: Path) -> No
             f"signature {pipeline.spec.name} needs; it has "
             f"{[output.name for output in graph.outputs]}"
         )
-
-
-def _encoded(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Strings leave as bytes, as everywhere else."""
-    if array.dtype != object:
-        return array
-    texts = [item.encode() for item in array.flat]
-    return np.array(texts, dtype=object).reshape(array.shape)
 
 
 def _run_error(error: Exception) -> ServiceError:

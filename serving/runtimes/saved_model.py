@@ -25,6 +25,7 @@ from protocol.errors import (
 )
 from protocol.messages import SignatureDef, SignatureDefMap
 from protocol.pipelines import Prepared
+from protocol.tensors import to_ndarray
 from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
 from serving.runtimes.pass_through import PassThrough
@@ -90,6 +91,10 @@ class SavedModelServable:
         self._model: Any = model
         self._definitions = definitions
         self._functions: dict[str, Any] = dict(model.signatures)
+        self._defaults = {
+            name: {alias: to_ndarray(value) for alias, value in definition.defaults.items()}
+            for name, definition in definitions.signature_def.items()
+        }
         self._pipelines = {
             name: PassThrough(spec)
             for name in self._functions
@@ -102,6 +107,10 @@ class SavedModelServable:
     def signature_defs(self) -> Any:
         """See `Servable`."""
         return self._definitions
+
+    def prepares_slowly(self, signature: str) -> bool:
+        """See `Servable`; all steps are in the graph."""
+        return False
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
         """See `Servable`."""
@@ -118,8 +127,9 @@ class SavedModelServable:
         function = self._functions.get(signature)
         if function is None:
             raise FailedPreconditionError("The version was unloaded")
+        feeds = {**self._defaults[signature], **tensors}
         try:
-            outputs = function(**{name: tf.constant(array) for name, array in tensors.items()})
+            outputs = function(**{name: tf.constant(array) for name, array in feeds.items()})
             return {name: value.numpy() for name, value in outputs.items()}
         except Exception as error:
             raise _run_error(error) from error

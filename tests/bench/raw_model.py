@@ -1,37 +1,88 @@
-"""The upper limit: a published model in this process, with no server around it."""
+"""The upper limits: a published model in this process, with no server around it."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 
+from models.common.backends import SavedModelBackend
 from protocol.contracts import SERVING_DEFAULT
-from protocol.pipelines import load_pipelines
-from protocol.version_folder import ONNX_FILE, Manifest
+from protocol.graphs import SessionGraph, load_pipelines
+from protocol.version_folder import ONNX_FILE, SAVED_MODEL_FILE, Manifest
+from tests.bench.workloads import Workload
+
+Outputs = dict[str, np.ndarray[Any, Any]]
 
 
-class RawModel:
-    """Runs texts through the tokenizer and ONNX Runtime on one thread.
+class RawModel(Protocol):
+    """One engine in this process."""
+
+    name: str
+
+    def run(self, items: Sequence[Any]) -> Outputs:
+        """Returns the outputs for a batch of texts or image files."""
+
+
+class RawOnnx:
+    """The host's steps and ONNX Runtime, as in the embedded server.
 
     Args:
         folder: Version folder with model.onnx and its assets.
+        workload: Gives the input's name and the number of threads.
     """
 
-    def __init__(self, folder: Path) -> None:
+    name = "raw ONNX Runtime"
+
+    def __init__(self, folder: Path, workload: Workload) -> None:
         self._pipeline = load_pipelines(folder, Manifest.read(folder))[SERVING_DEFAULT]
+        self._input = workload.input
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = workload.raw_threads
         options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(
+        session = ort.InferenceSession(
             folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
         )
+        self._graph = SessionGraph(session)
 
-    def run(self, texts: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """Returns the outputs for a batch of texts."""
-        batch = np.array([text.encode() for text in texts], dtype=object)
-        prepared = self._pipeline.prepare({"text": batch})
-        names = list(self._pipeline.outputs)
-        values = self._session.run(names, self._pipeline.merge([prepared]))
-        return self._pipeline.finish(dict(zip(names, values, strict=True)), prepared)
+    def run(self, items: Sequence[Any]) -> Outputs:
+        """See `RawModel.run`."""
+        prepared = self._pipeline.prepare({self._input: byte_strings(items)})
+        outputs = self._pipeline.run(self._graph, self._pipeline.merge([prepared]))
+        return self._pipeline.finish(outputs, prepared)
+
+
+class RawSavedModel:
+    """The SavedModel's signature, called by TensorFlow on all cores.
+
+    Args:
+        folder: Version folder with saved_model.pb.
+        workload: Gives the input's name.
+    """
+
+    name = "raw SavedModel"
+
+    def __init__(self, folder: Path, workload: Workload) -> None:
+        self._backend = SavedModelBackend(folder)
+        self._input = workload.input
+
+    def run(self, items: Sequence[Any]) -> Outputs:
+        """See `RawModel.run`."""
+        return self._backend.run_signature({self._input: byte_strings(items)})
+
+
+def raw_models(folder: Path, workload: Workload) -> list[RawModel]:
+    """Loads the engines for which the version folder has a file; ONNX comes first."""
+    models: list[RawModel] = [RawOnnx(folder, workload)]
+    if (folder / SAVED_MODEL_FILE).is_file():
+        models.append(RawSavedModel(folder, workload))
+    return models
+
+
+def byte_strings(items: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """Packs texts or files as a string tensor, object [N] of bytes."""
+    packed = np.empty(len(items), dtype=object)
+    for row, item in enumerate(items):
+        packed[row] = item.encode() if isinstance(item, str) else item
+    return packed

@@ -3,9 +3,10 @@
     python -m tests.bench.serving --model sentiment --repository model_repository
 
 Several rounds go through all cases in turn, so that whatever else the machine does meets all of
-them alike. The raw limit is the same model in this process, without a server, on one thread of
-ONNX Runtime. The load comes from another process, one text a request; server, load and everything
-else share the machine's cores, so trust CPU time and ratios more than requests per second.
+them alike. The raw limits are the same model in this process, without a server: the host's steps
+with ONNX Runtime, and the SavedModel in TensorFlow. The load comes from another process, one text
+or image a request; server, load and everything else share the machine's cores, so trust CPU time
+and ratios more than requests per second.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -30,10 +31,10 @@ from clients.demo.latency import LatencySummary, repeated, time_sequential
 from clients.demo.repository import published_models
 from clients.demo.server_process import ServerProcess
 from clients.report import table
-from tests.bench.raw_model import RawModel
-from tests.bench.texts import LONG_WORDS, SHORT_WORDS, TEXTS
+from protocol.version_folder import Manifest
+from tests.bench.raw_model import RawModel, RawOnnx, raw_models
+from tests.bench.workloads import Workload, workloads
 
-RAW_BATCHES = (1, 32)
 CONCURRENCIES = (1, 8, 32)
 WARM_UP_S = 0.3
 START_TIMEOUT_S = 60.0
@@ -45,10 +46,10 @@ class Measurement:
     """One case in one round.
 
     Attributes:
-        per_second: Texts answered per second.
+        per_second: Items answered per second.
         p50_ms: Median latency of a call.
         p99_ms: 99th percentile of the latency of a call.
-        cpu_ms: CPU time of the measured process per text: the server, or this one if raw.
+        cpu_ms: CPU time of the measured process per item: the server, or this one if raw.
         batch_rows: Mean rows in a run of the model.
     """
 
@@ -64,13 +65,13 @@ class Case:
     """Something to measure: what is sent, and how.
 
     Attributes:
-        texts: Kind of the texts, a key of `TEXTS`.
-        name: How they are sent.
+        workload: Name of what is sent.
+        name: How it is sent.
         measure: Measures for so many seconds.
         limit: Name of the raw case it is compared with; its own if it is one.
     """
 
-    texts: str
+    workload: str
     name: str
     measure: Callable[[float], Measurement]
     limit: str
@@ -80,7 +81,7 @@ class Case:
 class Result:
     """A case over all rounds: medians, and its relation to the raw limit."""
 
-    texts: str
+    workload: str
     case: str
     per_second: float
     p50_ms: float
@@ -97,9 +98,9 @@ class Load:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def send(self, texts: str, concurrency: int, seconds: float) -> LatencySummary:
-        """Sends texts of one kind for so many seconds."""
-        command = {"texts": texts, "concurrency": concurrency, "seconds": seconds}
+    def send(self, workload: str, concurrency: int, seconds: float) -> LatencySummary:
+        """Sends items of one kind for so many seconds."""
+        command = {"workload": workload, "concurrency": concurrency, "seconds": seconds}
         _pipe(self._process.stdin).write(json.dumps(command) + "\n")
         _pipe(self._process.stdin).flush()
         answer = _pipe(self._process.stdout).readline()
@@ -112,16 +113,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark, prints its table and returns the exit status."""
     arguments = build_parser().parse_args(argv)
     folder = _version_folder(arguments.repository, arguments.model)
-    raw = RawModel(folder)
+    loads = workloads(Manifest.read(folder).task, folder)
+    raw = [case for load in loads for case in raw_cases(raw_models(folder, load), load)]
     with (
         ServerProcess(arguments.repository, [arguments.model], arguments.server_flag) as server,
-        _load_process(server.target, arguments.model) as load,
+        _load_process(server.target, arguments.model, folder) as load_process,
     ):
         server.wait_until_serving(START_TIMEOUT_S)
-        cases = [*raw_cases(raw), *served_cases(server, load)]
-        rounds = measure_rounds(cases, arguments.rounds, arguments.seconds)
-    results = summarise(cases, rounds)
-    for line in report_lines(results, arguments):
+        served = [case for load in loads for case in served_cases(server, load_process, load)]
+        rounds = measure_rounds([*raw, *served], arguments.rounds, arguments.seconds)
+    results = summarise([*raw, *served], rounds)
+    for line in report_lines(results, loads, arguments):
         print(line)
     if arguments.json:
         document = {"model": arguments.model, "results": list(map(dataclasses.asdict, results))}
@@ -133,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Describes the options."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.serving",
-        description="Measure the embedded server against the raw limit of ONNX Runtime.",
+        description="Measure the embedded server against the raw limits of the engines.",
     )
     parser.add_argument("--model", default="sentiment", help="published model to serve")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
@@ -152,58 +154,58 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def raw_cases(model: RawModel) -> Iterator[Case]:
-    """Yields the cases of the raw limit."""
-    for texts in TEXTS:
-        for size in RAW_BATCHES:
-            batches = list(_batches(TEXTS[texts], size))
-
-            def measure(seconds: float, batches: list[list[str]] = batches) -> Measurement:
-                return measure_raw(model, batches, seconds)
-
-            name = _raw_name(size)
-            yield Case(texts, name, measure, limit=name)
-
-
-def served_cases(server: ServerProcess, load: Load) -> Iterator[Case]:
-    """Yields the cases that go through the server."""
-    for texts in TEXTS:
-        for concurrency in CONCURRENCIES:
+def raw_cases(models: Sequence[RawModel], load: Workload) -> Iterator[Case]:
+    """Yields the cases without a server; the first engine is the limit of the served ones."""
+    for model in models:
+        for size in load.raw_batches:
+            batches = list(_batches(load.items, size))
 
             def measure(
-                seconds: float, texts: str = texts, concurrency: int = concurrency
+                seconds: float, model: RawModel = model, batches: list[list[Any]] = batches
             ) -> Measurement:
-                return measure_served(server, load, texts, concurrency, seconds)
+                return measure_raw(model, batches, seconds)
 
-            client = "sync client" if concurrency == 1 else "async client"
-            limit = _raw_name(1 if concurrency == 1 else max(RAW_BATCHES))
-            yield Case(texts, f"{client}, {concurrency} at a time", measure, limit)
+            limit = _raw_name(models[0].name, size)
+            yield Case(load.name, _raw_name(model.name, size), measure, limit)
 
 
-def measure_raw(model: RawModel, batches: Sequence[list[str]], seconds: float) -> Measurement:
+def served_cases(server: ServerProcess, process: Load, load: Workload) -> Iterator[Case]:
+    """Yields the cases that go through the server."""
+    for concurrency in CONCURRENCIES:
+
+        def measure(seconds: float, concurrency: int = concurrency) -> Measurement:
+            return measure_served(server, process, load.name, concurrency, seconds)
+
+        client = "sync client" if concurrency == 1 else "async client"
+        batch = load.raw_batches[0] if concurrency == 1 else load.raw_batches[-1]
+        limit = _raw_name(RawOnnx.name, batch)
+        yield Case(load.name, f"{client}, {concurrency} at a time", measure, limit)
+
+
+def measure_raw(model: RawModel, batches: Sequence[list[Any]], seconds: float) -> Measurement:
     """Runs batches of equal size in this process."""
     rows = len(batches[0])
     time_sequential(model.run, repeated(batches, min(WARM_UP_S, seconds / 4)))
     cpu_s = time.process_time()
     summary = time_sequential(model.run, repeated(batches, seconds))
     cpu_s = time.process_time() - cpu_s
-    texts = summary.calls * rows
+    items = summary.calls * rows
     return Measurement(
-        per_second=texts / summary.seconds,
+        per_second=items / summary.seconds,
         p50_ms=summary.p50_ms,
         p99_ms=summary.p99_ms,
-        cpu_ms=1000 * cpu_s / texts,
+        cpu_ms=1000 * cpu_s / items,
         batch_rows=rows,
     )
 
 
 def measure_served(
-    server: ServerProcess, load: Load, texts: str, concurrency: int, seconds: float
+    server: ServerProcess, process: Load, workload: str, concurrency: int, seconds: float
 ) -> Measurement:
-    """Sends texts to the server and looks at it before and after."""
-    load.send(texts, concurrency, min(WARM_UP_S, seconds / 4))
+    """Sends items to the server and looks at it before and after."""
+    process.send(workload, concurrency, min(WARM_UP_S, seconds / 4))
     before = _server_state(server)
-    summary = load.send(texts, concurrency, seconds)
+    summary = process.send(workload, concurrency, seconds)
     after = _server_state(server)
     answered = after.rows - before.rows
     return Measurement(
@@ -232,16 +234,16 @@ def measure_rounds(cases: Sequence[Case], rounds: int, seconds: float) -> list[l
 def summarise(cases: Sequence[Case], rounds: Sequence[Sequence[Measurement]]) -> list[Result]:
     """Takes each case's median over the rounds, and divides it by that of its raw limit."""
     medians = {
-        (case.texts, case.name): _median(in_rounds)
+        (case.workload, case.name): _median(in_rounds)
         for case, in_rounds in zip(cases, zip(*rounds, strict=True), strict=True)
     }
     results = []
     for case in cases:
-        found = medians[case.texts, case.name]
-        limit = medians[case.texts, case.limit]
+        found = medians[case.workload, case.name]
+        limit = medians[case.workload, case.limit]
         results.append(
             Result(
-                texts=case.texts,
+                workload=case.workload,
                 case=case.name,
                 **dataclasses.asdict(found),
                 speed_to_raw=found.per_second / limit.per_second,
@@ -251,22 +253,25 @@ def summarise(cases: Sequence[Case], rounds: Sequence[Sequence[Measurement]]) ->
     return results
 
 
-def report_lines(results: Sequence[Result], arguments: argparse.Namespace) -> Iterator[str]:
-    """Yields the table, one block a kind of texts."""
-    words = {"short": SHORT_WORDS, "long": LONG_WORDS}
+def report_lines(
+    results: Sequence[Result], loads: Sequence[Workload], arguments: argparse.Namespace
+) -> Iterator[str]:
+    """Yields the table, one block a workload."""
     yield (
         f"{arguments.model}: medians of {arguments.rounds} rounds, {arguments.seconds:g} s in all, "
         f"{os.cpu_count()} cores shared by server and load"
     )
-    heading = ("", "texts/s", "p50 ms", "p99 ms", "speed:raw", "CPU ms", "CPU:raw", "batch")
-    for kind in TEXTS:
-        rows = [_cells(result) for result in results if result.texts == kind]
+    heading = ("", "items/s", "p50 ms", "p99 ms", "speed:raw", "CPU ms", "CPU:raw", "batch")
+    for load in loads:
+        rows = [_cells(result) for result in results if result.workload == load.name]
+        threads = load.raw_threads or os.cpu_count()
         yield ""
-        yield f"{kind} texts ({words[kind][0]}-{words[kind][1]} words)"
+        yield f"{load.title}; raw ONNX Runtime on {threads} thread(s)"
         yield from table([heading, *rows], align_right=range(1, len(heading)))
     yield ""
-    yield "speed:raw and CPU:raw compare with the raw limit at batch 1 (one at a time) or 32."
-    yield "CPU ms is the server's CPU time per text (raw: this process's), batch the mean rows."
+    yield "speed:raw and CPU:raw compare with raw ONNX Runtime, at batch 1 for one at a time, else"
+    yield "at the larger batch. CPU ms is the server's CPU time per item (raw: this process's),"
+    yield "batch the mean rows of a run."
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -314,8 +319,8 @@ def metric_total(page: str, name: str) -> float:
 
 
 @contextmanager
-def _load_process(target: str, model: str) -> Iterator[Load]:
-    command = [sys.executable, "-m", "tests.bench.load_process", target, model]
+def _load_process(target: str, model: str, folder: Path) -> Iterator[Load]:
+    command = [sys.executable, "-m", "tests.bench.load_process", target, model, str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -334,14 +339,14 @@ def _version_folder(repository: Path, model: str) -> Path:
     return repository / model / str(models[model].version)
 
 
-def _batches(texts: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Yields the texts in batches of exactly `size`."""
-    for start in range(0, len(texts) - size + 1, size):
-        yield list(texts[start : start + size])
+def _batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """Yields the items in batches of exactly `size`."""
+    for start in range(0, len(items) - size + 1, size):
+        yield list(items[start : start + size])
 
 
-def _raw_name(batch: int) -> str:
-    return f"raw ONNX Runtime, batch {batch}"
+def _raw_name(engine: str, batch: int) -> str:
+    return f"{engine}, batch {batch}"
 
 
 def _show_progress(text: str) -> None:

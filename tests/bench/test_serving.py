@@ -8,9 +8,11 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from tests.bench.raw_model import byte_strings
 from tests.bench.serving import Case, Measurement, main, metric_total, summarise
 from tests.bench.texts import LONG_WORDS, SHORT_WORDS, long_texts, short_texts
 from tests.bench.tiny_model import publish_tiny_model
+from tests.bench.workloads import SAMPLES_FOLDER, workloads
 
 
 def measurement(per_second: float, cpu_ms: float) -> Measurement:
@@ -49,6 +51,18 @@ def test_texts_are_reproducible_and_of_the_stated_length(
     assert found != texts(20, seed=1)
     assert len(set(found)) == 20
     assert all(words[0] <= len(text.split()) <= words[1] for text in found)
+
+
+def test_image_workloads_are_the_samples_of_the_version(tmp_path: Path) -> None:
+    samples = tmp_path / SAMPLES_FOLDER
+    samples.mkdir(parents=True)
+    (samples / "b.png").write_bytes(b"second")
+    (samples / "a.jpg").write_bytes(b"first")
+    (load,) = workloads("detection", tmp_path)
+    assert load.items[:3] == [b"first", b"second", b"first"]
+    assert byte_strings(load.items[:2]).tolist() == [b"first", b"second"]
+    with pytest.raises(SystemExit, match="no sample images"):
+        workloads("face", tmp_path / "empty")
 
 
 def test_unknown_models_are_refused(tmp_path: Path) -> None:

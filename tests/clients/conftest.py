@@ -12,8 +12,9 @@ import pytest
 
 from clients import Backoff, ClientConfig
 from protocol import messages, services
-from protocol.contracts import SENTIMENT, signature_def
+from protocol.contracts import CONTRACTS, SENTIMENT, signature_def
 from protocol.tensors import to_ndarray, to_tensor_proto
+from tests.clients.fake_models import MODELS
 
 LABELS = (b"negative", b"positive")
 MAX_TOKENS = 400
@@ -87,6 +88,17 @@ def classify_by_keyword(request: Any, context: grpc.ServicerContext) -> Any:
     return predict_response(request, outputs)
 
 
+def answer_as_model(request: Any, context: grpc.ServicerContext) -> Any:
+    """Answers as the model of the task whose name was asked for; sentiment is the default."""
+    model = MODELS.get(request.model_spec.name)
+    if model is None:
+        return classify_by_keyword(request, context)
+    try:
+        return predict_response(request, model(request), content=True)
+    except OSError as error:  # Pillow cannot decode an image
+        return context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+
 def predict_response(
     request: Any, outputs: dict[str, np.ndarray[Any, Any]], *, content: bool = False
 ) -> Any:
@@ -100,8 +112,9 @@ def predict_response(
     return response
 
 
-def sentiment_metadata(request: Any, context: grpc.ServicerContext) -> Any:
-    return metadata_response(request, SENTIMENT.signatures)
+def task_metadata(request: Any, context: grpc.ServicerContext) -> Any:
+    contract = CONTRACTS.get(request.model_spec.name, SENTIMENT)
+    return metadata_response(request, contract.signatures)
 
 
 def metadata_response(request: Any, signatures: Any) -> Any:
@@ -133,8 +146,8 @@ def fake_server() -> FakeServer:
     """A fake server with good behaviours that does not listen yet."""
     return FakeServer(
         {
-            services.PREDICT: classify_by_keyword,
-            services.GET_MODEL_METADATA: sentiment_metadata,
+            services.PREDICT: answer_as_model,
+            services.GET_MODEL_METADATA: task_metadata,
             services.GET_MODEL_STATUS: two_versions,
             services.HEALTH_CHECK: serving,
         }

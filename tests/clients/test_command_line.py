@@ -171,7 +171,7 @@ def test_process_without_a_server(repository: Path) -> None:
         cwd=repository,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert process.returncode == 1
     assert process.stderr.startswith("error: model server 127.0.0.1:1 is unavailable")
@@ -184,7 +184,7 @@ def test_process_on_a_terminal_without_unicode(repository: Path, server: Any) ->
         cwd=repository,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
-        timeout=60,
+        timeout=120,
     )
     assert process.returncode == 0
     assert rb"good \u2603" in process.stdout
@@ -205,7 +205,7 @@ def test_process_answers_line_by_line(repository: Path, server: Any) -> None:
             # The answer comes although standard input is still open.
             assert json.loads(process.stdout.readline())["text"] == text.decode()
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_process_whose_reader_has_gone(repository: Path, server: Any) -> None:
@@ -218,6 +218,6 @@ def test_process_whose_reader_has_gone(repository: Path, server: Any) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
-        _, errors = process.communicate(b"good\n" * 2000, timeout=30)
+        _, errors = process.communicate(b"good\n" * 2000, timeout=120)
     assert process.returncode == 0
     assert errors == b""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import clients.command_line
 import export.__main__
 import models.__main__
 from serving import flags
@@ -40,6 +41,24 @@ def test_train(command) -> None:
     assert parsed.run == Path("r")
 
 
+def test_train_from_weights(command) -> None:
+    _, arguments = command("train", MODEL="face", WEIGHTS="runs/other/best.weights.h5")
+    parsed = models.__main__.build_parser().parse_args(arguments)
+    assert parsed.weights == Path("runs/other/best.weights.h5")
+
+
+@pytest.mark.parametrize("model", models.__main__.TASKS)
+def test_smoke_asks_every_model(command, model: str, tmp_path: Path) -> None:
+    (tmp_path / model / "10" / "assets" / "samples").mkdir(parents=True)
+    (tmp_path / model / "9" / "assets" / "samples").mkdir(parents=True)
+    module, arguments = command("smoke", MODEL=model, PORT="9500", REPOSITORY=str(tmp_path))
+    assert module == "clients"
+    parsed = vars(clients.command_line.build_parser().parse_args(arguments))
+    assert parsed["target"] == "localhost:9500"
+    samples = tmp_path / model / "10" / "assets" / "samples"
+    assert model == "sentiment" or str(samples) in map(str, parsed["images"])
+
+
 def test_train_has_a_run_folder_of_its_own(command) -> None:
     _, arguments = command("train", MODEL="sentiment")
     assert models.__main__.build_parser().parse_args(arguments).run == Path("runs/sentiment")
@@ -71,7 +90,8 @@ def test_releases(command, target: str) -> None:
     module, arguments = command(target, MODEL="sentiment", REPOSITORY="here")
     assert module == "export"
     parsed = export.__main__.build_parser().parse_args(arguments)
-    assert (parsed.command, parsed.model, parsed.repository) == (target, "sentiment", Path("here"))
+    models = parsed.models if target == "publish" else [parsed.model]
+    assert (parsed.command, models, parsed.repository) == (target, ["sentiment"], Path("here"))
 
 
 def test_serve(command) -> None:

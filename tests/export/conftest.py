@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from export import FORMATS
-from export.version import export_sentiment
+from export.version import export_version
 from models.sentiment.synthetic import make_examples
 
 
@@ -11,7 +11,7 @@ from models.sentiment.synthetic import make_examples
 def exported(tiny_model, tmp_path_factory):
     """A complete version folder; tests that change files use `version_folder`."""
     folder = tmp_path_factory.mktemp("export") / "version"
-    export_sentiment(tiny_model, folder, FORMATS, make_examples(100, seed=9))
+    export_version("sentiment", tiny_model, folder, FORMATS, make_examples(100, seed=9))
     return folder
 
 

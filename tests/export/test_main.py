@@ -37,6 +37,12 @@ def test_life_of_a_model(tiny_run, tmp_path, capsys):
     assert "version 2 is published" in capsys.readouterr().out
 
 
+def test_a_folder_belongs_to_one_model(exported, tmp_path, capsys):
+    folder = ("--folder", exported, "--repository", tmp_path)
+    assert run("publish", "sentiment", "face", *folder) == 1
+    assert "belong to one model" in capsys.readouterr().err
+
+
 def test_a_damaged_folder_is_not_published(version_folder, tmp_path, capsys):
     (version_folder / "model.onnx").write_bytes(b"cut")
     repository = ("--repository", tmp_path / "repository")

@@ -26,9 +26,9 @@ def test_other_answers_do_not_count(change, message):
 
 
 def test_tolerances():
-    parity = Parity("onnx", 10, 2e-3, 0.9, 0.9)
+    parity = Parity("onnx", 10, 2e-3, "accuracy", 0.9, 0.9)
     check_parity(parity, 1e-2, 0.002)
     with pytest.raises(ParityError, match=r"outputs differ from Keras by 0\.002, allowed 0\.0001"):
         check_parity(parity, 1e-4, 0.002)
-    with pytest.raises(ParityError, match=r"task metric 0\.8900 against Keras 0\.9000"):
-        check_parity(Parity("onnx", 10, 0.0, 0.9, 0.89), 1e-4, 0.002)
+    with pytest.raises(ParityError, match=r"accuracy 0\.8900 against Keras 0\.9000"):
+        check_parity(Parity("onnx", 10, 0.0, "accuracy", 0.9, 0.89), 1e-4, 0.002)

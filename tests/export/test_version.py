@@ -4,7 +4,8 @@ import pytest
 from onnx import numpy_helper
 
 from export.parity import ParityError
-from export.version import TOLERANCE, compare, export_sentiment
+from export.sentiment import TOLERANCE, compare
+from export.version import export_version
 from models.common.backends import OnnxBackend
 from models.sentiment.synthetic import make_examples
 from protocol.contracts import SENTIMENT
@@ -73,18 +74,18 @@ def test_a_failed_comparison_leaves_nothing_to_publish(tiny_model, tmp_path, mon
     monkeypatch.setitem(TOLERANCE, "onnx", 0.0)
     folder = tmp_path / "version"
     with pytest.raises(ParityError, match="outputs differ from Keras"):
-        export_sentiment(tiny_model, folder, ["onnx"], make_examples(50, 9))
+        export_version("sentiment", tiny_model, folder, ["onnx"], make_examples(50, 9))
     assert (folder / "model.onnx").is_file()
     with pytest.raises(DataLossError, match=r"manifest\.json"):
         verify_files(folder)
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(tiny_model, version_folder, tmp_path):
-    export_sentiment(tiny_model, version_folder, ["onnx"], make_examples(20, 9))
+    export_version("sentiment", tiny_model, version_folder, ["onnx"], make_examples(20, 9))
     assert not (version_folder / "saved_model.pb").exists()
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="holds something other than an earlier export"):
-        export_sentiment(tiny_model, tmp_path, ["onnx"], [])
+        export_version("sentiment", tiny_model, tmp_path, ["onnx"], [])
     assert (tmp_path / "thesis.txt").is_file()
 
 
@@ -92,4 +93,4 @@ def test_unknown_format_is_refused(tiny_model, tmp_path):
     with pytest.raises(
         ValueError, match=r"unknown format \['pickle'\]; formats: saved_model, onnx"
     ):
-        export_sentiment(tiny_model, tmp_path, ["pickle"], [])
+        export_version("sentiment", tiny_model, tmp_path, ["pickle"], [])

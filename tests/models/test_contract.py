@@ -1,47 +1,19 @@
-"""One kit of promises that every model package keeps."""
+"""One kit of promises that every model package keeps; each describes itself in its test folder."""
 
-from dataclasses import dataclass
-from typing import Any
+import importlib
 
 import keras
 import numpy as np
 import pytest
 
+from models.__main__ import TASKS
 from models.common.config import from_dict, load_config, save_config, to_dict
-from models.sentiment import config as sentiment_config
-from models.sentiment.data import BatchSequence, EncodedExample
-from models.sentiment.network import build_network
-from models.sentiment.train import TRAINED_OUTPUT
+from tests.models.case import Case
 
 
-@dataclass(frozen=True)
-class Case:
-    """What the kit needs to know of a model package."""
-
-    name: str
-    config_class: type
-    presets: dict[str, Any]
-    network: keras.Model
-    batch: tuple[Any, ...]
-    output_shapes: dict[str, tuple[int, ...]]
-
-
-def sentiment_case() -> Case:
-    config = sentiment_config.TINY
-    network = build_network(config.network, config.tokenizer.vocabulary_size, 2).model
-    random = np.random.default_rng(0)
-    examples = [
-        EncodedExample(random.integers(1, 500, 9).astype(np.int32), n % 2) for n in range(4)
-    ]
-    batch = BatchSequence(examples, [TRAINED_OUTPUT], batch_size=4)[0]
-    shapes = dict.fromkeys(network.output_names, (4, 2))
-    presets = sentiment_config.PRESETS
-    return Case("sentiment", sentiment_config.SentimentConfig, presets, network, batch, shapes)
-
-
-@pytest.fixture(scope="module", params=[sentiment_case], ids=["sentiment"])
+@pytest.fixture(scope="module", params=TASKS)
 def case(request) -> Case:
-    return request.param()
+    return importlib.import_module(f"tests.models.{request.param}.contract_case").make_case()
 
 
 def test_every_preset_survives_a_round_trip(case, tmp_path):
@@ -52,26 +24,36 @@ def test_every_preset_survives_a_round_trip(case, tmp_path):
         assert load_config(case.config_class, tmp_path / "config.json") == preset
 
 
-def test_batch_has_inputs_targets_and_weights(case):
-    inputs, targets, weights = case.batch
+def test_batch_has_inputs_and_targets_of_as_many_rows(case):
+    inputs, *others = case.batch
     assert inputs.dtype in (np.int32, np.uint8, np.float32)
-    assert set(targets) == set(weights) <= set(case.network.output_names)
-    for values in (*targets.values(), *weights.values()):
-        assert len(values) == len(inputs)
+    for values in others:
+        for array in values.values() if isinstance(values, dict) else [values]:
+            assert len(array) == len(inputs)
 
 
 def test_outputs_have_the_stated_shapes(case):
-    outputs = case.network(case.batch[0], training=False)
-    assert {name: tuple(value.shape) for name, value in outputs.items()} == case.output_shapes
+    outputs = named(case.network, case.batch[0])
+    assert {name: value.shape for name, value in outputs.items()} == case.output_shapes
+
+
+def test_loss_falls_on_one_batch(case):
+    model = case.compiled()
+    inputs, *others = case.batch
+    losses = [
+        float(model.train_on_batch(inputs, *others, return_dict=True)["loss"])
+        for _ in range(case.steps + 1)
+    ]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
 
 
 def test_saved_model_loads_equal(case, tmp_path):
     case.network.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    before = case.network(case.batch[0], training=False)
-    after = loaded(case.batch[0], training=False)
-    for name, value in before.items():
-        np.testing.assert_allclose(np.asarray(after[name]), np.asarray(value), atol=1e-6)
+    after = named(loaded, case.batch[0])
+    for name, value in named(case.network, case.batch[0]).items():
+        np.testing.assert_allclose(after[name], value, atol=1e-6)
 
 
 def test_saved_weights_load_equal(case, tmp_path):
@@ -80,3 +62,11 @@ def test_saved_weights_load_equal(case, tmp_path):
     copy.load_weights(tmp_path / "model.weights.h5")
     for a, b in zip(case.network.get_weights(), copy.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def named(network: keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns a network's outputs by name; a single one has the name of the network's output."""
+    outputs = network(inputs, training=False)
+    if not isinstance(outputs, dict):
+        outputs = {network.output_names[0]: outputs}
+    return {name: np.asarray(value) for name, value in outputs.items()}

@@ -1,17 +1,12 @@
 import numpy as np
 import pytest
 
-from protocol.contracts import FACE, SENTIMENT, SignatureSpec, TensorSpec
-from protocol.errors import DataLossError, FailedPreconditionError, InvalidRequestError
-from protocol.pipelines import SentimentPipeline, TensorPipeline, load_pipelines
+from protocol.contracts import SignatureSpec, TensorSpec
+from protocol.errors import InvalidRequestError
+from protocol.pipelines import SentimentPipeline, TensorPipeline
 from protocol.tokenizer import WordTokenizer
-from protocol.version_folder import ASSETS_FOLDER, Manifest
 
 TOKENIZER = WordTokenizer(["good", "bad"], [(r"[\s\v]+", " ")], max_tokens=100, head_tokens=50)
-
-
-def manifest(task, **values):
-    return Manifest(task=task, model_name=task, created="2025-03-01T12:00:00+00:00", **values)
 
 
 def texts(*items):
@@ -144,38 +139,34 @@ def test_inputs_without_common_rows(inputs, message):
         TensorPipeline(PAIR).prepare({name: np.asarray(array) for name, array in inputs.items()})
 
 
-# Loading.
+LIMITED = SignatureSpec(
+    "tensors",
+    inputs=(TensorSpec("x", "float32", (None,)), TensorSpec("limit", "float32", (), optional=True)),
+    outputs=(TensorSpec("y", "float32", (None,)),),
+)
 
 
-def test_loading_sentiment(tmp_path):
-    TOKENIZER.save(tmp_path / ASSETS_FOLDER)
-    described = manifest("sentiment", labels=("no", "yes"), signatures=SENTIMENT.signatures)
-    pipelines = load_pipelines(tmp_path, described)
-    assert pipelines.keys() == {"serving_default", "tensors"}
-    assert isinstance(pipelines["tensors"], TensorPipeline)
-    (result,) = run(
-        pipelines["serving_default"],
-        good_minus_bad,
-        pipelines["serving_default"].prepare(texts("good")),
+def test_parameters_are_passed_once_and_keep_runs_apart():
+    pipeline = TensorPipeline(LIMITED)
+    x = np.arange(3, dtype=np.float32)
+    low, same, high, none = (
+        pipeline.prepare({"x": x, **({"limit": np.float32(limit)} if limit else {})})
+        for limit in (1, 1, 2, None)
     )
-    assert result["label"].tolist() == [b"yes"]
+    assert low.rows == 3
+    assert low.batch_key == same.batch_key
+    assert len({low.batch_key, high.batch_key, none.batch_key}) == 3
+    first, second = run(pipeline, lambda x, limit: {"y": np.minimum(x, limit)}, low, same)
+    assert first["y"].tolist() == second["y"].tolist() == [0, 1, 1]
 
 
-def test_other_tasks_have_their_tensors(tmp_path):
-    pipelines = load_pipelines(tmp_path, manifest("other", signatures=FACE.signatures))
-    assert pipelines.keys() == {"tensors"}
-    assert pipelines["tensors"].spec == FACE.signature("tensors")
+def test_a_run_asks_the_graph_for_the_promised_outputs():
+    asked = []
 
+    def graph(tensors, outputs):
+        asked.append((set(tensors), outputs))
+        return {"y": tensors["x"]}
 
-def test_unknown_task_without_tensors(tmp_path):
-    assert load_pipelines(tmp_path, manifest("other")) == {}
-
-
-def test_sentiment_without_assets(tmp_path):
-    with pytest.raises(DataLossError, match=r"tokenizer in .* cannot be read"):
-        load_pipelines(tmp_path, manifest("sentiment", labels=("no", "yes")))
-
-
-def test_sentiment_without_labels(tmp_path):
-    with pytest.raises(FailedPreconditionError, match="has no labels"):
-        load_pipelines(tmp_path, manifest("sentiment"))
+    x = np.ones(2, np.float32)
+    assert TensorPipeline(LIMITED).run(graph, {"x": x})["y"] is x
+    assert asked == [({"x"}, ("y",))]

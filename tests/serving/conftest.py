@@ -26,7 +26,7 @@ from onnx import TensorProto as OnnxTensor
 from onnx import helper, numpy_helper
 
 from protocol import messages, services
-from protocol.contracts import SENTIMENT
+from protocol.contracts import FACE, SENTIMENT
 from protocol.tensors import to_ndarray, to_tensor_proto
 from protocol.tokenizer import WordTokenizer
 from protocol.version_folder import WARMUP_FILE, Manifest
@@ -100,6 +100,33 @@ def sentiment_graph() -> onnx.GraphProto:
         [helper.make_tensor_value_info("token_ids", OnnxTensor.INT32, ["n", "t"])],
         [helper.make_tensor_value_info("probability", OnnxTensor.FLOAT, ["n", 2])],
         [_constant("weights", weights, np.float32), _constant("axis", [1], np.int64)],
+    )
+
+
+def face_graph() -> onnx.GraphProto:
+    """embedding = an image's mean in each of 128 places; threshold = 0.5 and 0.25."""
+    return helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["values"], to=OnnxTensor.FLOAT),
+            helper.make_node("ReduceMean", ["values", "pixels"], ["mean"], keepdims=0),
+            helper.make_node("Unsqueeze", ["mean", "last"], ["column"]),
+            helper.make_node("Mul", ["column", "ones"], ["embedding"]),
+            helper.make_node("Mul", ["column", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "thresholds"], ["threshold"]),
+        ],
+        "face",
+        [helper.make_tensor_value_info("image", OnnxTensor.UINT8, ["n", "h", "w", 3])],
+        [
+            helper.make_tensor_value_info("embedding", OnnxTensor.FLOAT, ["n", 128]),
+            helper.make_tensor_value_info("threshold", OnnxTensor.FLOAT, ["n", 2]),
+        ],
+        [
+            _constant("pixels", [1, 2, 3], np.int64),
+            _constant("last", [1], np.int64),
+            _constant("ones", np.ones((1, 128)), np.float32),
+            _constant("zero", 0, np.float32),
+            _constant("thresholds", [[0.5, 0.25]], np.float32),
+        ],
     )
 
 
@@ -207,6 +234,13 @@ class ModelFolders:
             write_warmup(staged / WARMUP_FILE, warmup)
         (manifest or sentiment_manifest()).write(staged)
         return self.move(staged, name, version)
+
+    def face(self, version: int = 1) -> Path:
+        staged = self.staging()
+        _save(staged, face_graph())
+        values = {"task": "face", "model_name": "face", "signatures": FACE.signatures}
+        sentiment_manifest(**values, labels=()).write(staged)
+        return self.move(staged, "face", version)
 
     def publish(self, name: str, version: int, graph: onnx.GraphProto) -> Path:
         staged = self.staging()

@@ -1,0 +1,35 @@
+"""SavedModels: what `tf.saved_model.save` leaves out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from protocol.version_folder import SAVED_MODEL_FILE
+
+
+def add_defaults(folder: Path, signature: str, defaults: Mapping[str, np.generic]) -> None:
+    """Makes inputs of a signature optional: TensorFlow Serving fills in their defaults.
+
+    Args:
+        folder: of the SavedModel, which is changed.
+        signature: name of the signature.
+        defaults: input name -> the value it has where a request leaves it out.
+
+    Raises:
+        ValueError: if the signature has no such input.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    file = folder / SAVED_MODEL_FILE
+    saved = SavedModel.FromString(file.read_bytes())
+    definition = saved.meta_graphs[0].signature_def[signature]
+    unknown = sorted(set(defaults) - set(definition.inputs))
+    if unknown:
+        raise ValueError(
+            f"signature {signature!r} has no inputs {unknown}; inputs: {sorted(definition.inputs)}"
+        )
+    for name, value in defaults.items():
+        definition.defaults[name].CopyFrom(tf.make_tensor_proto(value))
+    file.write_bytes(saved.SerializeToString())

@@ -1,0 +1,1 @@
+"""The detector, a YOLO of our own. See README.md for its model card."""

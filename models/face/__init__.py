@@ -1,0 +1,1 @@
+"""The face recogniser. See README.md for its model card."""
