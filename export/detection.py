@@ -15,10 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from export.model_source import find_model
 from export.onnx_graph import Dimensions, Part, from_tensorflow, join, small_model
 from export.parity import Parity, ParityError, check_parity
 from export.samples import write_samples
-from export.saved_model import add_defaults
+from export.saved_model import add_defaults, write_signatures
 from models.common.backends import Backend
 from models.common.images import encode_jpeg, encode_png
 from models.common.run_folder import RunFolder
@@ -62,12 +63,12 @@ def model_to_export(run: Path | None, scratch: Path) -> DetectionModel:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-    if run is not None:
-        return load_model(run)
-    if RunFolder(SHIPPED_WEIGHTS).details.is_file():
-        return load_model(SHIPPED_WEIGHTS)
-    train(TINY, write_source(scratch / "shapes"), RunFolder(scratch / "run"))
-    return load_model(scratch / "run")
+
+    def train_tiny() -> Path:
+        train(TINY, write_source(scratch / "shapes"), RunFolder(scratch / "run"))
+        return scratch / "run"
+
+    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,7 @@ def load_examples(data: Path, model: DetectionModel) -> list[Example]:
 
 def write_saved_model(model: DetectionModel, folder: Path) -> None:
     """Writes `saved_model.pb` and its variables to `folder`; the thresholds are optional."""
-    import tensorflow as tf
-
-    module = make_module(model)
-    signatures = {spec.name: getattr(module, spec.name) for spec in DETECTION.signatures}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_signatures(make_module(model), DETECTION, folder)
     for spec in DETECTION.signatures:
         add_defaults(folder, spec.name, model.defaults)
 

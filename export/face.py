@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from export.model_source import find_model
 from export.onnx_graph import Part, count_operators, from_tensorflow, join, small_model
 from export.parity import Parity, check_parity, largest_difference
 from export.samples import write_samples
+from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.images import encode_png
 from models.common.run_folder import RunFolder
@@ -47,12 +49,12 @@ def model_to_export(run: Path | None, scratch: Path) -> FaceModel:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-    if run is not None:
-        return load_model(run)
-    if RunFolder(SHIPPED_WEIGHTS).details.is_file():
-        return load_model(SHIPPED_WEIGHTS)
-    train(TINY, make_source(TINY.training), RunFolder(scratch))
-    return load_model(scratch)
+
+    def train_tiny() -> Path:
+        train(TINY, make_source(TINY.training), RunFolder(scratch))
+        return scratch
+
+    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
 
 
 def sample_examples() -> list[Face]:
@@ -72,11 +74,7 @@ def load_examples(data: Path, model: FaceModel) -> list[Face]:
 
 def write_saved_model(model: FaceModel, folder: Path) -> None:
     """Writes `saved_model.pb` and variables to `folder`."""
-    import tensorflow as tf
-
-    module = make_module(model)
-    signatures = {spec.name: getattr(module, spec.name) for spec in FACE.signatures}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_signatures(make_module(model), FACE, folder)
 
 
 def write_onnx(model: FaceModel, path: Path) -> None:

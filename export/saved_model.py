@@ -1,11 +1,27 @@
-"""SavedModels: what `tf.saved_model.save` leaves out."""
+"""SavedModels: the signatures of a contract, and what `tf.saved_model.save` leaves out."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from protocol.contracts import TaskContract
 from protocol.version_folder import SAVED_MODEL_FILE
+
+
+def write_signatures(module: Any, contract: TaskContract, folder: Path) -> None:
+    """Writes `saved_model.pb` and its variables.
+
+    Args:
+        module: a `tf.Module` with a `tf.function` for each signature, of the signature's name.
+        contract: names the signatures.
+        folder: where to.
+    """
+    import tensorflow as tf
+
+    signatures = {spec.name: getattr(module, spec.name) for spec in contract.signatures}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def add_defaults(folder: Path, signature: str, defaults: Mapping[str, np.generic]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from export.model_source import find_model
 from export.onnx_graph import (
     Part,
     count_operators,
@@ -19,6 +20,7 @@ from export.onnx_graph import (
 )
 from export.parity import Parity, check_parity, largest_difference
 from export.recurrent import reader_model
+from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.run_folder import RunFolder
 from models.sentiment.commands import SHIPPED_WEIGHTS
@@ -53,12 +55,12 @@ def model_to_export(run: Path | None, scratch: Path) -> SentimentModel:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-    if run is not None:
-        return load_model(run)
-    if RunFolder(SHIPPED_WEIGHTS).details.is_file():
-        return load_model(SHIPPED_WEIGHTS)
-    train(TINY, [make_source()], RunFolder(scratch))
-    return load_model(scratch)
+
+    def train_tiny() -> Path:
+        train(TINY, [make_source()], RunFolder(scratch))
+        return scratch
+
+    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
 
 
 def sample_examples() -> list[Example]:
@@ -75,11 +77,7 @@ def load_examples(data: Path, model: SentimentModel) -> list[Example]:
 
 def write_saved_model(model: SentimentModel, folder: Path) -> None:
     """Writes `saved_model.pb`, variables and assets to `folder`."""
-    import tensorflow as tf
-
-    module = make_module(model)
-    signatures = {spec.name: getattr(module, spec.name) for spec in SENTIMENT.signatures}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_signatures(make_module(model), SENTIMENT, folder)
 
 
 def write_onnx(model: SentimentModel, path: Path) -> None:

@@ -90,6 +90,7 @@ def demo_face(target: str, model: PublishedModel, pictures: PictureFolder) -> It
         yield _no_samples(model)
         return
     samples = [file for files in people.values() for file in files]
+    yield "drawn faces resemble each other more than photographs do"
     with FaceClient(target, model=model.name) as client:
         faces = dict(zip(samples, client.embed(samples), strict=True))
         yield from _verify_samples(people, faces, pictures)
