@@ -21,7 +21,7 @@ from export.parity import Parity, ParityError, check_parity
 from export.samples import write_samples
 from export.saved_model import add_defaults, write_signatures
 from models.common.backends import Backend
-from models.common.images import encode_jpeg, encode_png
+from models.common.images import encode_jpeg
 from models.common.run_folder import RunFolder
 from models.detection.commands import SHIPPED_WEIGHTS
 from models.detection.config import TINY
@@ -39,6 +39,7 @@ from models.detection.synthetic import LABELS as SHAPES
 from models.detection.synthetic import draw_smear, make_sample, write_source
 from models.detection.train import train
 from protocol.contracts import DETECTION
+from protocol.images import encode_png
 from protocol.messages import ModelSpec, PredictRequest
 from protocol.tensors import to_tensor_proto
 

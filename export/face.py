@@ -14,7 +14,6 @@ from export.parity import Parity, check_parity, largest_difference
 from export.samples import write_samples
 from export.saved_model import write_signatures
 from models.common.backends import Backend
-from models.common.images import encode_png
 from models.common.run_folder import RunFolder
 from models.face.augmentation import thousandths
 from models.face.commands import SHIPPED_WEIGHTS
@@ -28,6 +27,7 @@ from models.face.signature import THRESHOLD, FaceModel, load_model, make_module
 from models.face.synthetic import draw_face, make_faces, make_person, make_source
 from models.face.train import train
 from protocol.contracts import FACE, SERVING_DEFAULT, TENSORS
+from protocol.images import encode_png
 from protocol.messages import ModelSpec, PredictRequest
 from protocol.tensors import to_tensor_proto
 

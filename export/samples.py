@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-SAMPLES_FOLDER = "samples"
+from protocol.version_folder import SAMPLES_FOLDER
 
 
 def write_samples(files: Mapping[str, bytes], assets: Path) -> None:

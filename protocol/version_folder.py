@@ -6,6 +6,7 @@
 | `assets.extra/tf_serving_warmup_requests` | requests that warm a server up |
 | `model.onnx` | the `tensors` signature as an ONNX graph |
 | `assets/` | vocabularies and the like, for both |
+| `assets/samples/` | images to try the model on, where it takes images |
 | `manifest.json` | what this is, and the digest of every other file |
 """
 
@@ -24,6 +25,7 @@ MANIFEST_FORMAT = "manifest/1"
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_FOLDER = "variables"
 ASSETS_FOLDER = "assets"
+SAMPLES_FOLDER = "samples"  # within the assets
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 ONNX_FILE = "model.onnx"
 

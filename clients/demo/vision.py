@@ -18,9 +18,8 @@ from clients.gallery import Gallery
 from clients.images import SUFFIXES
 from clients.segmentation import AsyncSegmentationClient, SegmentationClient
 from clients.typed import AsyncTaskClient
-from protocol.version_folder import ASSETS_FOLDER
+from protocol.version_folder import ASSETS_FOLDER, SAMPLES_FOLDER
 
-SAMPLES_FOLDER = "samples"
 _TIMED_S = 2.0
 _CONCURRENCY = 8
 _SHOWN = 4

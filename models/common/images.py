@@ -96,10 +96,3 @@ def encode_jpeg(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "jpeg", quality=90)
     return stream.getvalue()
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """Packs uint8 [H, W] or [H, W, 3] as a PNG file, quickly rather than small."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "png", compress_level=1)
-    return stream.getvalue()

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.common.images import IMAGE_SUFFIXES, encode_png, read_image
+from models.common.images import IMAGE_SUFFIXES, read_image
 from models.common.splits import (
     ALL,
     DEV,
@@ -33,6 +33,7 @@ from models.common.splits import (
     in_held_out_part,
 )
 from models.detection.metrics import Truth
+from protocol.images import encode_png
 
 SERVED_SUFFIXES = (".jpg", ".jpeg", ".png")
 EXIF_ORIENTATION = 274

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from models.common.images import encode_png
 from models.common.splits import DEV, TRAIN
 from models.detection.augmentation import Sample
 from models.detection.data import Source, load_source
+from protocol.images import encode_png
 
 LABELS = ("disc", "square")
 # Reddish discs and bluish squares: a small network tells them apart after seconds of training.

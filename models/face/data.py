@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.common.images import encode_png, read_image
+from models.common.images import read_image
 from models.common.splits import (
     ALL,
     DEV,
@@ -23,6 +23,7 @@ from models.common.splits import (
     in_held_out_part,
 )
 from models.face.config import TrainingConfig
+from protocol.images import encode_png
 
 IMAGES_FOLDER = "images"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm")

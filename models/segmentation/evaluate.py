@@ -12,12 +12,12 @@ from PIL import Image
 
 from models.common import plots
 from models.common.backends import Backend
-from models.common.images import encode_png
 from models.common.splits import ALL, DataError, choose_split
 from models.segmentation import pictures
 from models.segmentation.config import SegmentationConfig
 from models.segmentation.data import Example, load_source
 from models.segmentation.metrics import BoundaryScores, Metrics, Scores
+from protocol.images import encode_png
 
 BATCH_SIZE = 8
 PICTURED_IMAGES = 6

@@ -1,7 +1,8 @@
 """What the load tests send to a model of each task, and the clients that send it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from clients import (
     SegmentationClient,
     SentimentClient,
 )
+from clients.typed import AsyncTaskClient, TaskClient
+from protocol import version_folder
 from protocol.contracts import DETECTION, FACE, SEGMENTATION, SENTIMENT
 from protocol.version_folder import ASSETS_FOLDER
 from tests.bench.texts import LONG_WORDS, SHORT_WORDS, TEXTS
 
-SAMPLES_FOLDER = f"{ASSETS_FOLDER}/samples"
+SAMPLES_FOLDER = f"{ASSETS_FOLDER}/{version_folder.SAMPLES_FOLDER}"
 REPETITIONS = 64
 
 
@@ -70,37 +73,36 @@ def _images(folder: Path) -> Workload:
     return Workload("images", title, "image_bytes", items, (1, 8), 0)
 
 
-def open_client(task: str, target: str, model: str) -> tuple[Any, Callable[[Any], object]]:
+# Of each task the client and its call for one item, blocking and asyncio.
+_CLIENTS: Mapping[str, tuple[type[TaskClient], Callable[..., object]]] = {
+    FACE.task: (FaceClient, FaceClient.embed_one),
+    DETECTION.task: (DetectionClient, DetectionClient.detect_one),
+    SEGMENTATION.task: (SegmentationClient, SegmentationClient.segment_one),
+    SENTIMENT.task: (SentimentClient, SentimentClient.classify_one),
+}
+_ASYNC_CLIENTS: Mapping[str, tuple[type[AsyncTaskClient], Callable[..., Awaitable[object]]]] = {
+    FACE.task: (AsyncFaceClient, AsyncFaceClient.embed_one),
+    DETECTION.task: (AsyncDetectionClient, AsyncDetectionClient.detect_one),
+    SEGMENTATION.task: (AsyncSegmentationClient, AsyncSegmentationClient.segment_one),
+    SENTIMENT.task: (AsyncSentimentClient, AsyncSentimentClient.classify_one),
+}
+
+
+def open_client(task: str, target: str, model: str) -> tuple[TaskClient, Callable[[Any], object]]:
     """Returns a blocking client, and its call for one item."""
-    if task == SENTIMENT.task:
-        sentiment = SentimentClient(target, model=model)
-        return sentiment, sentiment.classify_one
-    if task == DETECTION.task:
-        detection = DetectionClient(target, model=model)
-        return detection, detection.detect_one
-    if task == SEGMENTATION.task:
-        segmentation = SegmentationClient(target, model=model)
-        return segmentation, segmentation.segment_one
-    if task == FACE.task:
-        face = FaceClient(target, model=model)
-        return face, face.embed_one
-    raise SystemExit(f"error: no load for the task {task!r}")
+    if task not in _CLIENTS:
+        raise SystemExit(f"error: no load for the task {task!r}")
+    kind, ask = _CLIENTS[task]
+    client = kind(target, model=model)
+    return client, partial(ask, client)
 
 
 def open_async_client(
     task: str, target: str, model: str
-) -> tuple[Any, Callable[[Any], Awaitable[object]]]:
+) -> tuple[AsyncTaskClient, Callable[[Any], Awaitable[object]]]:
     """Returns an asyncio client, and its call for one item."""
-    if task == SENTIMENT.task:
-        sentiment = AsyncSentimentClient(target, model=model)
-        return sentiment, sentiment.classify_one
-    if task == DETECTION.task:
-        detection = AsyncDetectionClient(target, model=model)
-        return detection, detection.detect_one
-    if task == SEGMENTATION.task:
-        segmentation = AsyncSegmentationClient(target, model=model)
-        return segmentation, segmentation.segment_one
-    if task == FACE.task:
-        face = AsyncFaceClient(target, model=model)
-        return face, face.embed_one
-    raise SystemExit(f"error: no load for the task {task!r}")
+    if task not in _ASYNC_CLIENTS:
+        raise SystemExit(f"error: no load for the task {task!r}")
+    kind, ask = _ASYNC_CLIENTS[task]
+    client = kind(target, model=model)
+    return client, partial(ask, client)

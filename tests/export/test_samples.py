@@ -2,9 +2,10 @@
 
 import pytest
 
-from export.samples import SAMPLES_FOLDER, write_samples
+from export.samples import write_samples
 from export.version import exporter_of
 from protocol.images import decode_image, image_size
+from protocol.version_folder import SAMPLES_FOLDER
 from tests.bench import workloads
 
 

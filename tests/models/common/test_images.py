@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models.common.images import encode_png, find_images, read_image, read_mask, resize_image
+from models.common.images import find_images, read_image, read_mask, resize_image
 from models.common.splits import DataError
-from protocol.images import decode_image
+from protocol.images import decode_image, encode_png
 
 
 @pytest.fixture(name="picture")

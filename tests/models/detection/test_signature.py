@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.common.images import encode_png
 from models.detection.batches import load_sample
 from models.detection.data import read_served_bytes
 from models.detection.letterbox import place
@@ -15,6 +14,7 @@ from models.detection.signature import (
 )
 from models.detection.synthetic import make_sample
 from protocol.errors import InvalidRequestError
+from protocol.images import encode_png
 
 K = 20
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.common.images import encode_png
 from models.face.signature import load_model, make_module
 from models.face.synthetic import draw_face, make_person
 from protocol.contracts import FACE
 from protocol.errors import InvalidRequestError
+from protocol.images import encode_png
 
 SIZES = ((64, 64), (80, 50), (33, 47), (1, 1))
 
