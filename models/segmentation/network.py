@@ -45,6 +45,23 @@ def build_network(config: NetworkConfig, classes: int) -> keras.Model:
     return keras.Model(image, {"logits": logits}, name="unet")
 
 
+def mirrored(network: keras.Model) -> keras.Model:
+    """Makes a network's answers the mean of those for an image and its three mirror images.
+
+    Steadier, and four times the work. For inference: nothing is added that could learn.
+
+    Args:
+        network: what `build_network` returned.
+
+    Returns:
+        A model with the same weights, inputs and outputs.
+    """
+    image = keras.Input((None, None, 3), dtype="uint8", name="image")
+    logits = network(MirrorImages(name="mirror_images")(image))["logits"]
+    logits = MeanOfMirrorImages(name="logits", dtype="float32")(logits)
+    return keras.Model(image, {"logits": logits}, name="mirrored_unet")
+
+
 def _encode(config: NetworkConfig, x: keras.KerasTensor) -> list[keras.KerasTensor]:
     """Returns float [N, H/s, W/s, filters] for each level, finest first."""
     if config.encoder != "double_conv":
@@ -245,3 +262,39 @@ class CropTo(layers.Layer):
         features, image = inputs
         rows, height, width, _ = image.shape
         return keras.KerasTensor((rows, height, width, features.shape[-1]), dtype=features.dtype)
+
+
+def _mirror(x: Any) -> list[Any]:
+    """Returns [N, H, W, C] as it is, upside down, left to right, and both; each undoes itself."""
+    return [x, x[:, ::-1], x[:, :, ::-1], x[:, ::-1, ::-1]]
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MirrorImages(layers.Layer):
+    """Puts the mirror images of a batch below it: uint8 [N, H, W, C] -> [4N, H, W, C]."""
+
+    def call(self, image: keras.KerasTensor) -> keras.KerasTensor:
+        """Mirrors in both directions."""
+        return ops.concatenate(_mirror(image), axis=0)
+
+    def compute_output_spec(self, image: keras.KerasTensor) -> keras.KerasTensor:
+        """Keeps the dtype."""
+        rows, *sizes = image.shape
+        return keras.KerasTensor((None if rows is None else 4 * rows, *sizes), dtype=image.dtype)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MeanOfMirrorImages(layers.Layer):
+    """Undoes `MirrorImages` on what was predicted: float [4N, H, W, C] -> [N, H, W, C]."""
+
+    def call(self, logits: keras.KerasTensor) -> keras.KerasTensor:
+        """Mirrors each quarter back and averages."""
+        rows, height, width, classes = ops.shape(logits)
+        by_mirror = ops.reshape(logits, (4, rows // 4, height, width, classes))
+        parts = [_mirror(by_mirror[number])[number] for number in range(4)]
+        return sum(parts[1:], parts[0]) * 0.25
+
+    def compute_output_spec(self, logits: keras.KerasTensor) -> keras.KerasTensor:
+        """Has a quarter of the rows."""
+        rows, *sizes = logits.shape
+        return keras.KerasTensor((None if rows is None else rows // 4, *sizes), dtype=logits.dtype)

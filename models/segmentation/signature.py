@@ -17,7 +17,7 @@ from models.common.run_folder import RunFolder
 from models.common.training import set_precision
 from models.common.weights import load_float16
 from models.segmentation.config import SegmentationConfig
-from models.segmentation.network import build_network
+from models.segmentation.network import build_network, mirrored
 from protocol.images import decode_image, encode_png
 from protocol.tiling import Tiling, predict_tiled
 
@@ -99,6 +99,8 @@ def load_model(folder: Path) -> SegmentationModel:
         load_float16(network, run.float16_weights)
     else:
         network.load_weights(run.best_weights)
+    if config.mirrored:
+        network = mirrored(network)
     return SegmentationModel(config, network, run, details)
 
 

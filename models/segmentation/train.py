@@ -23,7 +23,7 @@ from models.segmentation.data import (
 )
 from models.segmentation.losses import SegmentationLoss, class_weights
 from models.segmentation.metrics import Metrics, Scores
-from models.segmentation.network import build_network
+from models.segmentation.network import build_network, mirrored
 from models.segmentation.pictures import draw_panels, draw_training_batch
 
 logger = logging.getLogger(__name__)
@@ -185,4 +185,4 @@ def _best_network(config: SegmentationConfig, run: RunFolder) -> keras.Model:
     set_precision("float32")
     network = build_network(config.network, len(config.labels))
     network.load_weights(run.best_weights)
-    return network
+    return mirrored(network) if config.mirrored else network

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from models.segmentation.config import TINY, NetworkConfig
-from models.segmentation.network import Enlarge, MirrorPad, ScaleIntensity, build_network
+from models.segmentation.network import (
+    Enlarge,
+    MirrorPad,
+    ScaleIntensity,
+    build_network,
+    mirrored,
+)
 
 SMALL = {"filters": (8, 8, 8), "repeats": (1, 1, 1), "decoder_convs": 1}
 SHAPES = {
@@ -74,3 +80,28 @@ def test_enlarging_as_keras_does(factor):
     expected = keras.layers.UpSampling2D(factor, interpolation="bilinear")(features)
     found = np.asarray(Enlarge(factor)(features))
     np.testing.assert_allclose(found, np.asarray(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (21, 40)])
+def test_a_mirrored_network_averages_the_answers_for_mirror_images(size):
+    network = build_network(TINY.network, 3)
+    image = np.random.default_rng(3).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+
+    def logits(pixels):
+        return keras.ops.convert_to_numpy(network(pixels)["logits"])
+
+    expected = np.mean(
+        [
+            logits(image),
+            logits(image[:, ::-1])[:, ::-1],
+            logits(image[:, :, ::-1])[:, :, ::-1],
+            logits(image[:, ::-1, ::-1])[:, ::-1, ::-1],
+        ],
+        axis=0,
+    )
+    averaged = mirrored(network)
+    found = keras.ops.convert_to_numpy(averaged(image)["logits"])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    of_mirror_image = keras.ops.convert_to_numpy(averaged(image[:, ::-1])["logits"])
+    np.testing.assert_allclose(of_mirror_image[:, ::-1], found, atol=1e-5)
+    assert [w.path for w in averaged.weights] == [w.path for w in network.weights]
