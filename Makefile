@@ -57,10 +57,12 @@ RUN_DIR    = $(or $(RUN),runs/$(MODEL))
 FOLDER_DIR = $(or $(FOLDER),$(RUN_DIR)/export)
 # What `make smoke` asks a model: a text, or the sample images of its newest version.
 SAMPLES    = $(lastword $(shell ls -dv $(REPOSITORY)/$(MODEL)/*/assets/samples 2>/dev/null))
-SMOKE_face         = face embed $(SAMPLES)
-SMOKE_detection    = detect $(SAMPLES)
-SMOKE_segmentation = segment $(SAMPLES)
-SMOKE_sentiment    = sentiment "A joy from start to end."
+SMOKE_face              = face embed $(SAMPLES)
+SMOKE_detection         = detect $(SAMPLES)
+SMOKE_segmentation      = segment $(SAMPLES)
+SMOKE_sentiment         = sentiment "A joy from start to end."
+SMOKE_translation       = translation "Where is the train station?"
+SMOKE_translation_dates = translation --task dates "3 mai 1979"
 COMPOSE   ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 ##@ Start here

@@ -6,6 +6,9 @@
         for result in client.classify(["A joy from start to end.", "Two lost hours."]):
             print(result.label, result.probability)
 
+    with TranslationClient("localhost:8500") as client:
+        print(client.translate_one("Where is the station?").translation)
+
     with DetectionClient("localhost:8500") as client:
         for found in client.detect_one("photo.jpg").detections:
             print(found.label, found.score, found.box_xyxy)
@@ -38,13 +41,23 @@ from clients.segmentation import (
     SegmentationResult,
 )
 from clients.sentiment import AsyncSentimentClient, SentimentClient, SentimentResult
+from clients.translation import (
+    Alternative,
+    AsyncTranslationClient,
+    AttentionResult,
+    TranslationClient,
+    TranslationResult,
+)
 
 __all__ = [
+    "Alternative",
     "AsyncDetectionClient",
     "AsyncFaceClient",
     "AsyncPredictClient",
     "AsyncSegmentationClient",
     "AsyncSentimentClient",
+    "AsyncTranslationClient",
+    "AttentionResult",
     "Backoff",
     "ClientConfig",
     "Detection",
@@ -62,6 +75,8 @@ __all__ = [
     "SentimentClient",
     "SentimentResult",
     "TlsConfig",
+    "TranslationClient",
+    "TranslationResult",
     "Verification",
     "VersionStatus",
     "compare",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from clients.commands import detection, face, segmentation, sentiment, server
+from clients.commands import detection, face, segmentation, sentiment, server, translation
 from clients.commands.options import INTERRUPTED, OK, SERVICE_ERROR, UsageError
 from protocol.errors import ServiceError
 
@@ -51,6 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (sentiment, detection, segmentation, face, server):
+    for module in (sentiment, translation, detection, segmentation, face, server):
         module.add_commands(commands)
     return parser

@@ -8,10 +8,14 @@ from clients.embeddings import FaceEmbedding, Identification, Verification
 from clients.gallery import Binding, Person
 from clients.segmentation import SegmentationResult
 from clients.sentiment import SentimentResult
+from clients.translation import AttentionResult, TranslationResult
 from protocol.contracts import TensorSpec
+from protocol.subwords import WORD_START
 
 _TEXT_WIDTH = 100
 _NUMBERS_SHOWN = 4
+_SOURCES_SHOWN, _LEAST_SHARE = 3, 0.1
+_SHOWN_SPACE = "\N{OPEN BOX}"
 
 
 def table(rows: Iterable[Sequence[str]], align_right: Container[int] = ()) -> list[str]:
@@ -48,6 +52,41 @@ def sentiment_lines(results: Iterable[SentimentResult]) -> list[str]:
             shortened(result.text) + (" [truncated]" if result.truncated else ""),
         )
         for result in results
+    )
+
+
+def translation_line(result: TranslationResult | AttentionResult) -> str:
+    """Returns the translation, and whether its text was cut."""
+    return result.translation + (" [truncated]" if result.truncated else "")
+
+
+def alternative_lines(result: TranslationResult) -> list[str]:
+    """Returns the translation, and one line an alternative: score and text."""
+    rows = ((f"  {found.score:.3f}", found.translation) for found in result.alternatives)
+    return [translation_line(result), *table(rows, align_right=[0])]
+
+
+def attention_lines(result: AttentionResult) -> list[str]:
+    """Returns the translation, and one line a token of it: where the model looked most."""
+    rows = (
+        (f"  {shown_token(token)}", _looked_at(result.source_tokens, weights))
+        for token, weights in zip(result.target_tokens, result.attention.tolist(), strict=True)
+    )
+    return [translation_line(result), *table(rows)]
+
+
+def shown_token(token: str) -> str:
+    """Returns a token with a visible space in place of the mark that begins a word."""
+    return token.replace(WORD_START, _SHOWN_SPACE)
+
+
+def _looked_at(tokens: Sequence[str], weights: Sequence[float]) -> str:
+    """Returns the tokens with the largest shares, and these; the first one in any case."""
+    pairs = sorted(zip(weights, tokens, strict=True), key=lambda pair: -pair[0])[:_SOURCES_SHOWN]
+    return ", ".join(
+        f"{shown_token(token)} {weight:.2f}"
+        for place, (weight, token) in enumerate(pairs)
+        if place == 0 or weight >= _LEAST_SHARE
     )
 
 

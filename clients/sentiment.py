@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.calls import Prediction
+from clients.texts import encode_texts
 from clients.typed import AsyncTaskClient, Script, ServedModel, TaskClient, TaskSpec
 from protocol.contracts import SENTIMENT
-from protocol.errors import InvalidRequestError
 
 _SPEC = TaskSpec(SENTIMENT, batch_size=32)
 
@@ -79,23 +79,6 @@ class AsyncSentimentClient(AsyncTaskClient):
         return (await self.classify([text], timeout_s=timeout_s))[0]
 
 
-def encode_texts(texts: Sequence[str]) -> npt.NDArray[np.object_]:
-    """Returns texts as the model's input: UTF-8 bytes, object [N].
-
-    Raises:
-        InvalidRequestError: `texts` is a single string, or one of them is no valid string.
-    """
-    if isinstance(texts, (str, bytes)):
-        raise InvalidRequestError(
-            f"texts: expected a list of strings, got one {type(texts).__name__}; "
-            "use classify_one for a single text"
-        )
-    encoded = np.empty(len(texts), dtype=object)
-    for index, text in enumerate(texts):
-        encoded[index] = _encode(index, text)
-    return encoded
-
-
 def read_results(texts: Sequence[str], prediction: Prediction) -> list[SentimentResult]:
     """Reads the answers to `texts` out of a prediction.
 
@@ -116,22 +99,13 @@ def read_results(texts: Sequence[str], prediction: Prediction) -> list[Sentiment
 
 
 def _classify(served: ServedModel, texts: Sequence[str]) -> Script[list[SentimentResult]]:
-    encoded = encode_texts(texts)
+    encoded = encode_texts(texts, for_one="classify_one")
     results: list[SentimentResult] = []
     for start in range(0, len(texts), served.batch_size):
         rows = slice(start, start + served.batch_size)
         prediction = yield from served.ask({"text": encoded[rows]}, len(encoded[rows]))
         results += read_results(texts[rows], prediction)
     return results
-
-
-def _encode(index: int, text: str) -> bytes:
-    if not isinstance(text, str):
-        raise InvalidRequestError(f"texts[{index}]: expected str, got {type(text).__name__}")
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"texts[{index}] cannot be sent as UTF-8: {error}") from error
 
 
 def _result(

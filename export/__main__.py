@@ -8,11 +8,10 @@ from pathlib import Path
 
 from export import FORMATS
 from export.repository import ModelRepository, RepositoryError
+from export.served_models import SERVED
 from models.common.logs import configure_logging
 from protocol.errors import ServiceError
 from protocol.version_folder import verify_files
-
-TASKS = ("face", "detection", "segmentation", "sentiment")
 
 DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.
@@ -37,14 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for task in TASKS:
-        exporter = commands.add_parser(task, help=f"export {task} to a version folder")
+    for model in SERVED:
+        exporter = commands.add_parser(model, help=f"export {model} to a version folder")
         _add_source(exporter)
         exporter.add_argument(
-            "--out", type=Path, help="version folder to write (default: RUN/export or build/TASK)"
+            "--out", type=Path, help="version folder to write (default: RUN/export or build/MODEL)"
         )
     publisher = commands.add_parser("publish", help="export, if need be, and publish a version")
-    publisher.add_argument("models", nargs="+", choices=TASKS, metavar="MODEL")
+    publisher.add_argument("models", nargs="+", choices=tuple(SERVED), metavar="MODEL")
     _add_source(publisher)
     publisher.add_argument("--folder", type=Path, help="publish this exported version folder")
     publisher.add_argument(
@@ -73,19 +72,20 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def export_command(task: str, arguments: argparse.Namespace, out: Path) -> None:
+def export_command(name: str, arguments: argparse.Namespace, out: Path) -> None:
     """Exports a run, the shipped weights, or a TINY model trained on the spot, to `out`."""
     print("loading TensorFlow and Keras ...", file=sys.stderr)
     from export import version
 
-    exporter = version.exporter_of(task)
+    served = SERVED[name]
+    exporter = version.exporter_of(served.task)
     with tempfile.TemporaryDirectory() as scratch:
-        model = exporter.model_to_export(arguments.run, Path(scratch))
+        model = exporter.model_to_export(arguments.run or served.shipped_run(), Path(scratch))
         if arguments.data:
             examples = exporter.load_examples(arguments.data, model)
         else:
             examples = exporter.sample_examples()
-        version.export_version(task, model, out, arguments.to, examples)
+        version.export_version(served.task, model, out, arguments.to, examples, name)
 
 
 def publish_command(arguments: argparse.Namespace) -> None:
@@ -129,7 +129,7 @@ def list_command(repository: ModelRepository) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Runs the parsed command."""
-    if arguments.command in TASKS:
+    if arguments.command in SERVED:
         default = arguments.run / "export" if arguments.run else Path("build") / arguments.command
         out = arguments.out or default
         export_command(arguments.command, arguments, out)

@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.model_source import find_model
 from export.onnx_graph import Dimensions, Part, from_tensorflow, join, small_model
 from export.parity import Parity, ParityError, check_parity
 from export.samples import write_samples
@@ -23,7 +22,6 @@ from export.saved_model import add_defaults, write_signatures
 from models.common.backends import Backend
 from models.common.images import encode_jpeg
 from models.common.run_folder import RunFolder
-from models.detection.commands import SHIPPED_WEIGHTS
 from models.detection.config import TINY
 from models.detection.data import read_served_bytes
 from models.detection.evaluate import (
@@ -58,18 +56,15 @@ FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
 
 
 def model_to_export(run: Path | None, scratch: Path) -> DetectionModel:
-    """Loads a run, else the shipped weights, else a TINY model trained here on drawn shapes.
+    """Loads a run, else a TINY model trained here on drawn shapes.
 
     Args:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-
-    def train_tiny() -> Path:
+    if run is None:
         train(TINY, write_source(scratch / "shapes"), RunFolder(scratch / "run"))
-        return scratch / "run"
-
-    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
+    return load_model(run or scratch / "run")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.model_source import find_model
 from export.onnx_graph import Part, count_operators, from_tensorflow, join, small_model
 from export.parity import Parity, check_parity, largest_difference
 from export.samples import write_samples
@@ -16,7 +15,6 @@ from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.run_folder import RunFolder
 from models.face.augmentation import thousandths
-from models.face.commands import SHIPPED_WEIGHTS
 from models.face.config import EMBEDDING_UNITS, TINY
 from models.face.data import Face, FaceSet, load_source
 from models.face.evaluate import embed
@@ -43,18 +41,15 @@ OUTPUTS = (EMBEDDING, THRESHOLD)
 
 
 def model_to_export(run: Path | None, scratch: Path) -> FaceModel:
-    """Loads a run, else the shipped weights, else a TINY model trained here on drawn faces.
+    """Loads a run, else a TINY model trained here on drawn faces.
 
     Args:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-
-    def train_tiny() -> Path:
+    if run is None:
         train(TINY, make_source(TINY.training), RunFolder(scratch))
-        return scratch
-
-    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
+    return load_model(run or scratch)
 
 
 def sample_examples() -> list[Face]:

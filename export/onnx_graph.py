@@ -163,17 +163,17 @@ def guard_empty_input() -> onnx.ModelProto:
     return small_model("guard", nodes, inputs, outputs, constants)
 
 
-def keep_rows(columns: int) -> onnx.ModelProto:
+def keep_rows(*sizes: int | str | None) -> onnx.ModelProto:
     """Takes back the row that `guard_empty_input` may have added.
 
-    Inputs: `all_rows` float [M, columns] and `rows` int64 [1]. Output: `kept` [rows, columns].
+    Inputs: `all_rows` float [M, sizes ...] and `rows` int64 [1]. Output: `kept` [rows, sizes ...].
     """
     nodes = [helper.make_node("Slice", ["all_rows", "zero", "rows", "zero"], ["kept"])]
     inputs: dict[str, tuple[int, Dimensions]] = {
-        "all_rows": (onnx.TensorProto.FLOAT, ["M", columns]),
+        "all_rows": (onnx.TensorProto.FLOAT, ["M", *sizes]),
         "rows": (onnx.TensorProto.INT64, [1]),
     }
-    outputs: dict[str, tuple[int, Dimensions]] = {"kept": (onnx.TensorProto.FLOAT, ["N", columns])}
+    outputs: dict[str, tuple[int, Dimensions]] = {"kept": (onnx.TensorProto.FLOAT, ["N", *sizes])}
     return small_model("keep_rows", nodes, inputs, outputs, {"zero": np.array([0], np.int64)})
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.model_source import find_model
 from export.onnx_graph import count_operators, from_tensorflow
 from export.parity import Parity, ParityError, check_parity
 from export.samples import write_samples
@@ -15,7 +14,6 @@ from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.run_folder import RunFolder
 from models.common.splits import DEV, TEST
-from models.segmentation.commands import SHIPPED_WEIGHTS
 from models.segmentation.config import TINY
 from models.segmentation.data import Example, load_source
 from models.segmentation.evaluate import image_bytes, predict
@@ -42,18 +40,15 @@ WARM_SIZES = ((256, 256), (480, 640), (101, 67))
 
 
 def model_to_export(run: Path | None, scratch: Path) -> SegmentationModel:
-    """Loads a run, else the shipped weights, else a TINY model trained here on made-up images.
+    """Loads a run, else a TINY model trained here on made-up images.
 
     Args:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-
-    def train_tiny() -> Path:
+    if run is None:
         train(TINY, [make_source()], RunFolder(scratch))
-        return scratch
-
-    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
+    return load_model(run or scratch)
 
 
 def sample_examples() -> list[Example]:

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.model_source import find_model
 from export.onnx_graph import (
     Part,
     count_operators,
@@ -23,7 +22,6 @@ from export.recurrent import reader_model
 from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.run_folder import RunFolder
-from models.sentiment.commands import SHIPPED_WEIGHTS
 from models.sentiment.config import TINY
 from models.sentiment.data import Example
 from models.sentiment.evaluate import BATCH_SIZE, load_examples_to_evaluate
@@ -49,18 +47,15 @@ SAMPLE_TEXTS = (
 
 
 def model_to_export(run: Path | None, scratch: Path) -> SentimentModel:
-    """Loads a run, else the shipped weights, else a TINY model trained here on made-up reviews.
+    """Loads a run, else a TINY model trained here on made-up reviews.
 
     Args:
         run: run folder, or None.
         scratch: empty folder for the TINY run; must outlive the model.
     """
-
-    def train_tiny() -> Path:
+    if run is None:
         train(TINY, [make_source()], RunFolder(scratch))
-        return scratch
-
-    return find_model(run, SHIPPED_WEIGHTS, load_model, train_tiny)
+    return load_model(run or scratch)
 
 
 def sample_examples() -> list[Example]:

@@ -34,7 +34,7 @@ class Exporter(Protocol):
     """What the export module of each task offers: `export.detection`, `export.sentiment` ..."""
 
     def model_to_export(self, run: Path | None, scratch: Path) -> Any:
-        """Loads a run, else the shipped weights, else a TINY model trained in `scratch`."""
+        """Loads a run, else a TINY model that it trains in `scratch`."""
 
     def sample_examples(self) -> list[Any]:
         """Makes the examples on which engines are compared where no data is given."""

@@ -11,7 +11,7 @@ from models.common.config import ConfigError
 from models.common.logs import configure_logging
 from models.common.splits import DataError
 
-TASKS = ("face", "detection", "segmentation", "sentiment")
+TASKS = ("face", "detection", "segmentation", "translation", "sentiment")
 
 DESCRIPTION = """\
 Train, evaluate and ship the models.
@@ -74,11 +74,13 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--target", default="localhost:8500", help="for grpc: host:port")
     parser.add_argument("--output", type=Path, help="folder for metrics.json and pictures")
+    parser.add_argument("--name", help="translation: en_fr (default) or dates")
 
 
 def _add_ship(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--run", type=Path, help="run folder (default: runs/TASK)")
+    parser.add_argument("--name", help="translation: becomes en_fr (default) or dates")
 
 
 def run_command(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

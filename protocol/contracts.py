@@ -20,6 +20,7 @@ from protocol.tensors import DTYPES, data_type, dtype_name
 SERVING_DEFAULT = "serving_default"
 TENSORS = "tensors"
 PROBABILITY = "probability"
+ATTENTION = "attention"
 PREDICT_METHOD = "tensorflow/serving/predict"
 
 
@@ -454,23 +455,47 @@ SEGMENTATION = TaskContract(
     ),
 )
 
+_SEARCH = (
+    TensorSpec("beam_width", "int32", (), optional=True),
+    TensorSpec("max_length", "int32", (), optional=True),
+    TensorSpec("alternatives", "int32", (), optional=True),
+)
+_TRANSLATION = TensorSpec("translation", "string", (None,))
+_SCORE = TensorSpec("score", "float32", (None,))
+_TRUNCATED = TensorSpec("truncated", "bool", (None,))
+
 TRANSLATION = TaskContract(
     "translation",
     (
         SignatureSpec(
             SERVING_DEFAULT,
-            inputs=(
-                _TEXT,
-                TensorSpec("beam_width", "int32", (), optional=True),
-                TensorSpec("max_length", "int32", (), optional=True),
-                TensorSpec("alternatives", "int32", (), optional=True),
-            ),
+            inputs=(_TEXT, *_SEARCH),
             outputs=(
-                TensorSpec("translation", "string", (None,)),
-                TensorSpec("score", "float32", (None,)),
+                _TRANSLATION,
+                _SCORE,
                 TensorSpec("alternatives", "string", (None, None)),
                 TensorSpec("alternative_scores", "float32", (None, None)),
-                TensorSpec("truncated", "bool", (None,)),
+                _TRUNCATED,
+            ),
+        ),
+        SignatureSpec(
+            ATTENTION,
+            inputs=(_TEXT, *_SEARCH[:2]),
+            outputs=(
+                _TRANSLATION,
+                _SCORE,
+                TensorSpec("attention", "float32", (None, None, None)),
+                TensorSpec("source_tokens", "string", (None, None)),
+                TensorSpec("target_tokens", "string", (None, None)),
+                _TRUNCATED,
+            ),
+        ),
+        SignatureSpec(
+            TENSORS,
+            inputs=(TensorSpec("token_ids", "int32", (None, None)), *_SEARCH),
+            outputs=(
+                TensorSpec("translation_ids", "int32", (None, None, None)),
+                TensorSpec("scores", "float32", (None, None)),
             ),
         ),
     ),

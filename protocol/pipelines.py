@@ -132,13 +132,13 @@ class SentimentPipeline:
         return Prepared(
             tensors={"token_ids": encoded.token_ids},
             rows=rows,
-            batch_key=_length_bucket(longest),
+            batch_key=length_bucket(longest),
             context=encoded,
         )
 
     def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
         """Joins the rows, padded to the longest of them."""
-        return {"token_ids": _stack_padded([item.tensors["token_ids"] for item in items])}
+        return {"token_ids": stack_padded([item.tensors["token_ids"] for item in items])}
 
     def run(self, graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Calls the graph."""
@@ -195,12 +195,12 @@ def common_rows(inputs: Mapping[str, Array]) -> int:
     return rows.pop()
 
 
-def _length_bucket(length: int) -> int:
+def length_bucket(length: int) -> int:
     """Rounds up to a power of two."""
     return max(SHORTEST_BUCKET, 1 << (length - 1).bit_length())
 
 
-def _stack_padded(blocks: Sequence[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+def stack_padded(blocks: Sequence[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
     """Stacks blocks of token ids; (n_i, t_i) -> (sum of n_i, largest t_i)."""
     if len(blocks) == 1:
         return blocks[0]

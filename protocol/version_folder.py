@@ -5,6 +5,7 @@
 | `saved_model.pb`, `variables/` | the SavedModel |
 | `assets.extra/tf_serving_warmup_requests` | requests that warm a server up |
 | `model.onnx` | the `tensors` signature as an ONNX graph |
+| `step.onnx` | one step of a loop that the host drives, where a task has one |
 | `assets/` | vocabularies and the like, for both |
 | `assets/samples/` | images to try the model on, where it takes images |
 | `manifest.json` | what this is, and the digest of every other file |
@@ -28,6 +29,7 @@ ASSETS_FOLDER = "assets"
 SAMPLES_FOLDER = "samples"  # within the assets
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 ONNX_FILE = "model.onnx"
+ONNX_STEP_FILE = "step.onnx"
 
 _CHUNK_BYTES = 1 << 20
 
@@ -110,6 +112,12 @@ class Manifest:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["signatures"] = [signature.to_json() for signature in self.signatures]
         return {"format": MANIFEST_FORMAT, **values}
+
+
+def onnx_files(folder: Path, file: str = ONNX_FILE) -> tuple[Path, ...]:
+    """Returns the ONNX graphs that answer together: `file`, and the step where there is one."""
+    step = folder / ONNX_STEP_FILE
+    return (folder / file, step) if step.is_file() else (folder / file,)
 
 
 def digest_files(folder: Path) -> dict[str, str]:

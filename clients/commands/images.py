@@ -55,6 +55,31 @@ def in_batches(files: list[Path], size: int) -> Iterator[list[Path]]:
         yield files[start : start + size]
 
 
+def needs_pillow() -> None:
+    """Makes sure that pictures can be drawn.
+
+    Raises:
+        UsageError: Pillow is not installed.
+    """
+    try:
+        drawing.require_pillow()
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+
+
+def save_picture(path: Path, picture: "Image") -> None:
+    """Saves a picture; the folder is made if need be.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except OSError as error:
+        raise UsageError(f"cannot save {path}: {error.strerror}") from error
+
+
 class PictureFolder:
     """Where pictures are saved; nothing is saved where there is no folder.
 
@@ -69,10 +94,7 @@ class PictureFolder:
         self._folder = folder
         self._taken: set[str] = set()
         if folder is not None:
-            try:
-                drawing.require_pillow()
-            except ImportError as error:
-                raise UsageError(str(error)) from error
+            needs_pillow()
 
     def save(self, source: str, kind: str, draw: Callable[[], "Image"]) -> list[str]:
         """Saves a picture as `<name of the source>.<kind>.png`.
@@ -92,12 +114,7 @@ class PictureFolder:
         if self._folder is None:
             return []
         path = self._folder / self._free_name(Path(source).stem, kind)
-        picture = draw()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
-        except OSError as error:
-            raise UsageError(f"cannot save {path}: {error.strerror}") from error
+        save_picture(path, draw())
         return [str(path)]
 
     def _free_name(self, stem: str, kind: str) -> str:

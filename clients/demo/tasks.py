@@ -8,6 +8,7 @@ from clients import report
 from clients.commands.images import PictureFolder
 from clients.demo.latency import LatencySummary, time_concurrent, time_sequential
 from clients.demo.repository import PublishedModel
+from clients.demo.translation import demo_translation
 from clients.demo.vision import demo_detection, demo_face, demo_segmentation
 from clients.sentiment import AsyncSentimentClient, SentimentClient
 
@@ -56,6 +57,7 @@ def demo_sentiment(target: str, model: PublishedModel, pictures: PictureFolder) 
 
 DEMOS: Mapping[str, Demo] = {
     "sentiment": demo_sentiment,
+    "translation": demo_translation,
     "detection": demo_detection,
     "segmentation": demo_segmentation,
     "face": demo_face,

@@ -13,7 +13,7 @@ from protocol.graphs import SessionGraph, load_pipelines
 from protocol.messages import ModelSpec, PredictRequest
 from protocol.services import PREDICT, stub
 from protocol.tensors import to_ndarray, to_tensor_proto
-from protocol.version_folder import ONNX_FILE, Manifest
+from protocol.version_folder import ONNX_FILE, Manifest, onnx_files
 
 Tensors = dict[str, np.ndarray]
 
@@ -60,7 +60,7 @@ class OnnxBackend:
     Args:
         folder: the version folder, with its manifest.
         signature: which of its signatures to answer.
-        file: the ONNX file within the folder.
+        file: the ONNX file within the folder; `step.onnx` comes with it where there is one.
     """
 
     def __init__(
@@ -70,10 +70,11 @@ class OnnxBackend:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # it warns of optional inputs
-        session = onnxruntime.InferenceSession(
-            str(folder / file), options, providers=["CPUExecutionProvider"]
-        )
-        self._graph = SessionGraph(session)
+        sessions = [
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            for path in onnx_files(folder, file)
+        ]
+        self._graph = SessionGraph(*sessions)
         self._pipeline = load_pipelines(folder, Manifest.read(folder))[signature]
 
     def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:

@@ -1,9 +1,13 @@
-"""Runs `model.onnx` in ONNX Runtime, with tokenising or decoding done on the host around it."""
+"""Runs `model.onnx` in ONNX Runtime, with what the host does around it.
+
+The host tokenises, decodes images or, with `step.onnx` at its side, searches for translations.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ from protocol.errors import (
     ResourceExhaustedError,
     ServiceError,
 )
-from protocol.graphs import SessionGraph, load_pipelines
+from protocol.graphs import SessionGraph, load_pipelines, missing_outputs
 from protocol.messages import SignatureDefMap
 from protocol.pipelines import Pipeline, Prepared
 from protocol.version_folder import Manifest
@@ -72,15 +76,16 @@ class OnnxRuntime:
 
     def load(self, folder: Path, manifest: Manifest | None) -> OnnxServable:
         """See `Runtime.load`."""
-        session = self._open(folder / version_folder.ONNX_FILE)
+        files = version_folder.onnx_files(folder)
+        sessions = {path.name: self._open(path) for path in files}
         pipelines = load_pipelines(folder, manifest) if manifest is not None else {}
-        tensors = session_signature(session, TENSORS)
+        tensors = session_signature(sessions[version_folder.ONNX_FILE], TENSORS)
         if not pipelines:
-            default = session_signature(session, SERVING_DEFAULT)
+            default = replace(tensors, name=SERVING_DEFAULT)
             pipelines = {spec.name: UnknownGraph(spec) for spec in (default, tensors)}
         for pipeline in pipelines.values():
-            _check_fetches(pipeline, tensors, folder)
-        return OnnxServable(session, pipelines)
+            _check_fetches(pipeline, sessions, folder)
+        return OnnxServable(SessionGraph(*sessions.values()), pipelines)
 
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
@@ -121,10 +126,8 @@ class OnnxServable:
 
     runtime = "ONNX"
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, pipelines: Mapping[str, Pipeline]
-    ) -> None:
-        self._graph: SessionGraph | None = SessionGraph(session)
+    def __init__(self, graph: SessionGraph, pipelines: Mapping[str, Pipeline]) -> None:
+        self._graph: SessionGraph | None = graph
         self._pipelines = dict(pipelines)
         self.signatures: Mapping[str, SignatureSpec] = {
             name: pipeline.spec for name, pipeline in pipelines.items()
@@ -197,13 +200,15 @@ def _tensor_spec(node: Any) -> TensorSpec:
     return TensorSpec(node.name, _DTYPES[node.type], shape)
 
 
-def _check_fetches(pipeline: Pipeline, graph: SignatureSpec, folder: Path) -> None:
-    missing = set(pipeline.outputs) - {output.name for output in graph.outputs}
+def _check_fetches(
+    pipeline: Pipeline, sessions: Mapping[str, onnxruntime.InferenceSession], folder: Path
+) -> None:
+    available = [node.name for session in sessions.values() for node in session.get_outputs()]
+    missing = missing_outputs(pipeline.outputs, available)
     if missing:
         raise ContractError(
-            f"{folder / version_folder.ONNX_FILE} lacks the outputs {sorted(missing)} that "
-            f"signature {pipeline.spec.name} needs; it has "
-            f"{[output.name for output in graph.outputs]}"
+            f"{' and '.join(sessions)} in {folder} lacks the outputs {sorted(missing)} that "
+            f"signature {pipeline.spec.name} needs; it has {available}"
         )
 
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from models.common.backends import SavedModelBackend
 from protocol.contracts import SERVING_DEFAULT
 from protocol.graphs import SessionGraph, load_pipelines
-from protocol.version_folder import ONNX_FILE, SAVED_MODEL_FILE, Manifest
+from protocol.version_folder import SAVED_MODEL_FILE, Manifest, onnx_files
 from tests.bench.workloads import Workload
 
 Outputs = dict[str, np.ndarray[Any, Any]]
@@ -41,10 +41,11 @@ class RawOnnx:
         options = ort.SessionOptions()
         options.intra_op_num_threads = workload.raw_threads
         options.inter_op_num_threads = 1
-        session = ort.InferenceSession(
-            folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
-        )
-        self._graph = SessionGraph(session)
+        sessions = [
+            ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            for path in onnx_files(folder)
+        ]
+        self._graph = SessionGraph(*sessions)
 
     def run(self, items: Sequence[Any]) -> Outputs:
         """See `RawModel.run`."""

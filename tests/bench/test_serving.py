@@ -8,11 +8,12 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-from tests.bench.raw_model import byte_strings
+from tests.bench.raw_model import RawOnnx, byte_strings
 from tests.bench.serving import Case, Measurement, main, metric_total, summarise
 from tests.bench.texts import LONG_WORDS, SHORT_WORDS, long_texts, short_texts
 from tests.bench.tiny_model import publish_tiny_model
 from tests.bench.workloads import SAMPLES_FOLDER, workloads
+from tests.protocol.tiny_translator import publish_tiny_translator
 
 
 def measurement(per_second: float, cpu_ms: float) -> Measurement:
@@ -51,6 +52,12 @@ def test_texts_are_reproducible_and_of_the_stated_length(
     assert found != texts(20, seed=1)
     assert len(set(found)) == 20
     assert all(words[0] <= len(text.split()) <= words[1] for text in found)
+
+
+def test_the_raw_engine_searches_as_the_server_does(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    raw = RawOnnx(tmp_path, workloads("sentiment", tmp_path)[0])
+    assert raw.run(["abc d", ""])["translation"][1] == b""
 
 
 def test_image_workloads_are_the_samples_of_the_version(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def answer_as_model(request: Any, context: grpc.ServicerContext) -> Any:
         return classify_by_keyword(request, context)
     try:
         return predict_response(request, model(request), content=True)
-    except OSError as error:  # Pillow cannot decode an image
+    except (OSError, ValueError) as error:  # an image or a number that it cannot take
         return context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
 

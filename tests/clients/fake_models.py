@@ -1,4 +1,7 @@
-"""Models of the vision tasks that keep their contracts and know only how red a pixel is."""
+"""Models that keep the contracts of their tasks and know next to nothing.
+
+The vision models know only how red a pixel is; the translation model says words backwards.
+"""
 
 import io
 from typing import Any
@@ -11,6 +14,8 @@ from protocol.tensors import to_ndarray
 BOXES = 3
 SCORE = 0.9
 THRESHOLDS = (0.2, 0.05)
+BEAM_WIDTH = 4
+MAX_WORDS = 40
 
 Outputs = dict[str, np.ndarray[Any, Any]]
 
@@ -104,4 +109,65 @@ def embed_colour(request: Any) -> Outputs:
     }
 
 
-MODELS = {"detection": detect_red, "segmentation": segment_red, "face": embed_colour}
+def translate_backwards(request: Any) -> Outputs:
+    """Says the words of each text from the last to the first, in capitals.
+
+    Alternative k ends with k exclamation marks, and its score is -k. A token looks at the word it
+    came from.
+    """
+    words = [text.decode().split() for text in to_ndarray(request.inputs["text"])]
+    read = [row[:MAX_WORDS] for row in words]
+    said = [" ".join(row[::-1]).upper() for row in read]
+    beam_width = _number(request, "beam_width", BEAM_WIDTH)
+    outputs: Outputs = {
+        "translation": _strings(said),
+        "score": np.zeros(len(words), np.float32),
+        "truncated": np.array([len(row) > MAX_WORDS for row in words], bool),
+    }
+    if request.model_spec.signature_name == "attention":
+        return outputs | _attention_backwards(read)
+    alternatives = _number(request, "alternatives", 0) or beam_width
+    if alternatives > beam_width:
+        raise ValueError(f"alternatives: expected 0..{beam_width}, got {alternatives}")
+    places = range(alternatives)
+    outputs["alternatives"] = _table([[text + "!" * place for place in places] for text in said])
+    scores = np.arange(0, -alternatives, -1, dtype=np.float32)
+    outputs["alternative_scores"] = np.tile(scores, (len(words), 1))
+    return outputs
+
+
+def _attention_backwards(read: list[list[str]]) -> Outputs:
+    size = 1 + max(map(len, read), default=0)
+    attention = np.zeros((len(read), size, size), np.float32)
+    for weights, row in zip(attention, read, strict=True):
+        weights[: len(row), : len(row)] = np.eye(len(row))[::-1]
+        weights[len(row), len(row)] = 1
+    sources = [["\u2581" + word for word in row] for row in read]
+    targets = [[word.upper() for word in row[::-1]] for row in sources]
+    ends = [["</s>", *[""] * (size - 1 - len(row))] for row in read]
+    return {
+        "attention": attention,
+        "source_tokens": _table([row + end for row, end in zip(sources, ends, strict=True)]),
+        "target_tokens": _table([row + end for row, end in zip(targets, ends, strict=True)]),
+    }
+
+
+def _number(request: Any, name: str, default: int) -> int:
+    return int(to_ndarray(request.inputs[name])) if name in request.inputs else default
+
+
+def _strings(texts: list[str]) -> np.ndarray[Any, Any]:
+    return np.array([text.encode() for text in texts], object)
+
+
+def _table(rows: list[list[str]]) -> np.ndarray[Any, Any]:
+    return np.array([[text.encode() for text in row] for row in rows], object)
+
+
+MODELS = {
+    "detection": detect_red,
+    "segmentation": segment_red,
+    "face": embed_colour,
+    "translation": translate_backwards,
+    "translation_dates": translate_backwards,
+}

@@ -10,6 +10,8 @@ from clients.detection import Detection, DetectionResult
 from clients.embeddings import Candidate, Identification, Verification
 from clients.gallery import Binding, Example, Person
 from clients.report import (
+    alternative_lines,
+    attention_lines,
     detection_lines,
     embedding_lines,
     gallery_lines,
@@ -21,10 +23,12 @@ from clients.report import (
     shortened,
     status_lines,
     table,
+    translation_line,
     verification_line,
 )
 from clients.segmentation import SegmentationResult
 from clients.sentiment import SentimentResult
+from clients.translation import Alternative, AttentionResult, TranslationResult
 from protocol.contracts import SignatureSpec, TensorSpec
 from tests.clients.faces import face
 
@@ -43,6 +47,30 @@ def test_sentiment_lines() -> None:
     assert sentiment_lines([result("a\nfilm"), result("bad", "negative", truncated=True)]) == [
         "positive   98.8%  a film",
         "negative   98.8%  bad [truncated]",
+    ]
+
+
+def test_translation_lines() -> None:
+    found = (Alternative("le chat", -0.25), Alternative("un chat", -12.5))
+    translated = TranslationResult("the cat", "le chat", -0.25, found, truncated=True)
+    assert translation_line(translated) == "le chat [truncated]"
+    assert alternative_lines(translated) == [
+        "le chat [truncated]",
+        "   -0.250  le chat",
+        "  -12.500  un chat",
+    ]
+
+
+def test_attention_lines() -> None:
+    weights = np.array([[0.7, 0.2, 0.06, 0.04], [0.09, 0.08, 0.08, 0.75]], np.float32)
+    weights = np.concatenate([weights, np.full((1, 4), 0.05, np.float32)])
+    read, said = ("▁the", "▁c", "at", "</s>"), ("▁le", "▁chat", "</s>")
+    attended = AttentionResult("the cat", "le chat", -0.5, read, said, weights, truncated=False)
+    assert attention_lines(attended) == [
+        "le chat",
+        "  ␣le    ␣the 0.70, ␣c 0.20",
+        "  ␣chat  </s> 0.75",
+        "  </s>   ␣the 0.05",
     ]
 
 

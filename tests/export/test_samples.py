@@ -3,6 +3,7 @@
 import pytest
 
 from export.samples import write_samples
+from export.served_models import SERVED
 from export.version import exporter_of
 from protocol.images import decode_image, image_size
 from protocol.version_folder import SAMPLES_FOLDER
@@ -21,7 +22,7 @@ def test_samples_are_where_their_readers_look(tmp_path):
 @pytest.mark.parametrize("task", ["face", "detection", "segmentation"])
 def test_shipped_models_come_with_small_images(task, tmp_path):
     exporter = exporter_of(task)
-    model = exporter.model_to_export(None, tmp_path / "scratch")
+    model = exporter.model_to_export(SERVED[task].shipped_run(), tmp_path / "scratch")
     exporter.write_assets(model, tmp_path / "assets")
     files = sorted((tmp_path / "assets" / SAMPLES_FOLDER).iterdir())
     assert len(files) >= 4

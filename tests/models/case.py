@@ -15,7 +15,8 @@ class Case:
         config_class: its configuration dataclass.
         presets: its named configurations, `tiny` and `base` among them.
         network: a TINY network.
-        batch: inputs, then what `train_on_batch` takes besides: targets, perhaps weights.
+        batch: inputs, then what `train_on_batch` takes besides: targets, perhaps weights; each
+            an array, or arrays by name.
         output_shapes: of the network's outputs for the batch; an unnamed output has the name of
             the layer it comes from.
         compiled: gives the network ready to train.

@@ -25,11 +25,9 @@ def test_every_preset_survives_a_round_trip(case, tmp_path):
 
 
 def test_batch_has_inputs_and_targets_of_as_many_rows(case):
-    inputs, *others = case.batch
-    assert inputs.dtype in (np.int32, np.uint8, np.float32)
-    for values in others:
-        for array in values.values() if isinstance(values, dict) else [values]:
-            assert len(array) == len(inputs)
+    inputs, *others = map(arrays, case.batch)
+    assert {array.dtype.name for array in inputs} <= {"int32", "uint8", "float32"}
+    assert len({len(array) for array in [*inputs, *(a for part in others for a in part)]}) == 1
 
 
 def test_outputs_have_the_stated_shapes(case):
@@ -64,7 +62,12 @@ def test_saved_weights_load_equal(case, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def named(network: keras.Model, inputs: np.ndarray) -> dict[str, np.ndarray]:
+def arrays(part) -> list[np.ndarray]:
+    """Returns the arrays of one part of a batch, which may be one array or several by name."""
+    return list(part.values()) if isinstance(part, dict) else [part]
+
+
+def named(network: keras.Model, inputs) -> dict[str, np.ndarray]:
     """Returns a network's outputs by name; a single one has the name of the network's output."""
     outputs = network(inputs, training=False)
     if not isinstance(outputs, dict):

@@ -3,12 +3,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from protocol.contracts import CONTRACTS, FACE, SENTIMENT
-from protocol.errors import DataLossError, FailedPreconditionError, InvalidRequestError
-from protocol.graphs import SessionGraph, load_pipelines
+from protocol.contracts import CONTRACTS, FACE, SENTIMENT, TRANSLATION
+from protocol.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidRequestError,
+)
+from protocol.graphs import SessionGraph, load_pipelines, missing_outputs
 from protocol.pipelines import TensorPipeline
 from protocol.tokenizer import WordTokenizer
 from protocol.version_folder import ASSETS_FOLDER, Manifest
+from tests.protocol.tiny_translator import PIPELINE, make_tokenizer, publish_tiny_translator
 
 TOKENIZER = WordTokenizer(["good", "bad"], [(r"[\s\v]+", " ")], max_tokens=100, head_tokens=50)
 
@@ -30,6 +36,8 @@ class Echo:
     def get_inputs(self):
         return [SimpleNamespace(name=name, type=kind) for name, kind in self.types.items()]
 
+    get_outputs = get_inputs
+
     def run(self, output_names, input_feed):
         self.fed = dict(input_feed)
         return [input_feed[name] for name in output_names]
@@ -48,6 +56,35 @@ def test_strings_that_are_no_text_are_refused():
     graph = SessionGraph(Echo(words="tensor(string)"))
     with pytest.raises(InvalidRequestError, match="Input words is not UTF-8"):
         graph({"words": np.array([b"\xff"], dtype=object)}, ["words"])
+
+
+def test_the_session_with_the_outputs_computes_them():
+    numbers = {name: np.array(n) for n, name in enumerate(["a", "b", "memory_x", "memory_y"])}
+    first = Echo(a="tensor(int64)", memory_x="tensor(int64)", memory_y="tensor(int64)")
+    second = Echo(a="tensor(int64)", b="tensor(int64)")
+    graph = SessionGraph(first, second)
+    assert list(graph(numbers, ("memory_*",)).items()) == [("memory_x", 2), ("memory_y", 3)]
+    assert second.fed == {}
+    assert graph(numbers, ["b", "a"]) == {"b": 1, "a": 0}
+    assert second.fed == numbers
+    first.fed = second.fed = {}
+    assert graph(numbers, ("a", "memory_*")) == {"a": 0, "memory_x": 2, "memory_y": 3}
+    assert graph(numbers, ("a",)) == {"a": 0}
+    assert first.fed == numbers
+    assert second.fed == {}
+
+
+@pytest.mark.parametrize("outputs", [("c",), ("b", "memory_x"), ("next_*",)])
+def test_outputs_that_no_session_has(outputs):
+    graph = SessionGraph(Echo(memory_x="tensor(int64)"), Echo(b="tensor(int64)"))
+    with pytest.raises(InternalError, match=r"no graph computes .*; there are \[\['memory_x'\]"):
+        graph({}, outputs)
+
+
+def test_missing_outputs():
+    available = ["memory_x", "scores"]
+    assert missing_outputs(["scores", "memory_*"], available) == []
+    assert missing_outputs(["memory_", "next_*", "scores"], available) == ["memory_", "next_*"]
 
 
 # Loading.
@@ -83,6 +120,45 @@ def test_loading_sentiment(tmp_path):
     outputs = {"probability": np.array([[0.2, 0.8]], np.float32)}
     found = pipelines["serving_default"].finish(outputs, prepared)
     assert found["label"].tolist() == [b"yes"]
+
+
+def test_loading_translation(tmp_path):
+    publish_tiny_translator(tmp_path)
+    pipelines = load_pipelines(tmp_path, Manifest.read(tmp_path))
+    expected = {signature.name: signature for signature in TRANSLATION.signatures}
+    assert {name: pipeline.spec for name, pipeline in pipelines.items()} == expected
+    assert pipelines["tensors"].settings.state == {"seen": (0,)}
+    text = {"text": np.array([b"abc"], dtype=object)}
+    ids = pipelines["serving_default"].prepare(text).tensors["token_ids"]
+    assert ids.tolist() == [make_tokenizer().encode("abc").ids]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state": None}, "no attribute 'items'"),
+        ({"beam_width": "wide"}, "invalid literal"),
+        ({"state": {"seen": 1}}, "not iterable"),
+    ],
+)
+def test_translation_with_wrong_settings(tmp_path, changes, message):
+    make_tokenizer().save(tmp_path / ASSETS_FOLDER)
+    described = manifest("translation", pipeline={**PIPELINE, **changes})
+    with pytest.raises(
+        FailedPreconditionError, match=f"no valid settings of the search.*{message}"
+    ):
+        load_pipelines(tmp_path, described)
+
+
+def test_translation_without_settings(tmp_path):
+    make_tokenizer().save(tmp_path / ASSETS_FOLDER)
+    with pytest.raises(FailedPreconditionError, match="'vocabulary_size'"):
+        load_pipelines(tmp_path, manifest("translation"))
+
+
+def test_translation_without_assets(tmp_path):
+    with pytest.raises(DataLossError, match=r"tokenizer in .* cannot be read"):
+        load_pipelines(tmp_path, manifest("translation", pipeline=PIPELINE))
 
 
 def test_other_tasks_have_their_tensors(tmp_path):

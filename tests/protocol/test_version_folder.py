@@ -7,9 +7,11 @@ from protocol.errors import DataLossError
 from protocol.version_folder import (
     MANIFEST_FILE,
     ONNX_FILE,
+    ONNX_STEP_FILE,
     WARMUP_FILE,
     Manifest,
     digest_files,
+    onnx_files,
     verify_files,
 )
 
@@ -103,3 +105,10 @@ def test_other_files(tmp_path, text, message):
     (tmp_path / MANIFEST_FILE).write_text(text)
     with pytest.raises(DataLossError, match=message):
         Manifest.read(tmp_path)
+
+
+def test_the_step_belongs_to_the_graph(folder):
+    assert onnx_files(folder) == (folder / ONNX_FILE,)
+    (folder / ONNX_STEP_FILE).write_bytes(b"graph")
+    assert onnx_files(folder) == (folder / ONNX_FILE, folder / ONNX_STEP_FILE)
+    assert onnx_files(folder, "other.onnx") == (folder / "other.onnx", folder / ONNX_STEP_FILE)

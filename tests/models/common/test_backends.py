@@ -1,4 +1,4 @@
-"""Saved model and ONNX backends are tested on real exports in tests/export."""
+"""Saved model and ONNX backends are tested on real exports in tests/export, too."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,10 +6,11 @@ import grpc
 import numpy as np
 import pytest
 
-from models.common.backends import GrpcBackend, newest_version
+from models.common.backends import GrpcBackend, OnnxBackend, newest_version
 from protocol.messages import PredictResponse
 from protocol.services import PREDICT, PREDICTION_SERVICE, service_handler
 from protocol.tensors import to_ndarray, to_tensor_proto
+from tests.protocol.tiny_translator import publish_tiny_translator
 
 
 @pytest.fixture
@@ -39,6 +40,16 @@ def test_grpc_backend_asks_for_its_model_and_signature(server):
     np.testing.assert_array_equal(outputs["tokens"], [4, 0])
     assert requests[0].model_spec.name == "sentiment"
     assert requests[0].model_spec.signature_name == "serving_default"
+
+
+def test_onnx_backend_opens_the_step_beside_the_model(tmp_path):
+    publish_tiny_translator(tmp_path)
+    texts = {"text": np.array([b"abc d", b""], object)}
+    found = OnnxBackend(tmp_path).run_signature(texts)
+    assert found["translation"][0]
+    assert found["translation"][1] == b""
+    attention = OnnxBackend(tmp_path, "attention").run_signature(texts)
+    assert attention["translation"].tolist() == found["translation"].tolist()
 
 
 def test_newest_version_is_the_highest_number(tmp_path):

@@ -12,9 +12,15 @@ from protocol.errors import (
     FailedPreconditionError,
     InvalidRequestError,
 )
-from protocol.version_folder import Manifest
+from protocol.graphs import load_pipelines
+from protocol.version_folder import ONNX_STEP_FILE, Manifest
 from serving.core.batching import run_batch
 from serving.runtimes.onnx import OnnxRuntime, OnnxServable
+from tests.protocol.tiny_translator import (
+    NumpyTranslator,
+    make_tokenizer,
+    publish_tiny_translator,
+)
 
 
 def predict(servable: OnnxServable, inputs: dict[str, Any], signature: str = "serving_default"):
@@ -69,6 +75,73 @@ def test_joined_requests_equal_single_ones(model_folders) -> None:
         alone = predict(servable, {"text": np.array(texts, dtype=object)})
         for name, values in alone.items():
             np.testing.assert_array_equal(result[name], values)
+
+
+def test_a_translator_is_two_graphs_and_a_search_on_the_host(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    servable = OnnxRuntime().load(tmp_path, Manifest.read(tmp_path))
+    assert set(servable.signatures) == {"serving_default", "attention", "tensors"}
+    texts = np.array([b"abc d", b"", b"hh a bc", b"abcdefgh abcdefg"], dtype=object)
+    inputs = {"text": texts, "beam_width": np.array(4, np.int32)}
+    for signature, given in {
+        "serving_default": inputs,
+        "attention": inputs,
+        "tensors": {"token_ids": make_tokenizer().encode_batch(texts.tolist()).token_ids},
+    }.items():
+        found = predict(servable, given, signature)
+        pipeline = load_pipelines(tmp_path, Manifest.read(tmp_path))[signature]
+        prepared = pipeline.prepare(given)
+        outputs = pipeline.run(NumpyTranslator(), pipeline.merge([prepared]))
+        for name, values in pipeline.finish(outputs, prepared).items():
+            if values.dtype == np.float32:
+                np.testing.assert_allclose(found[name], values, atol=1e-4)
+            else:
+                np.testing.assert_array_equal(found[name], values)
+
+
+def test_joined_texts_are_translated_as_single_ones(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    servable = OnnxRuntime().load(tmp_path, Manifest.read(tmp_path))
+    requests = [[b"abc d"], [b"", b"h"], [], [b"hh a bc"]]
+    for signature in ("serving_default", "attention"):
+        items = [
+            servable.prepare(signature, {"text": np.array(texts, dtype=object)})
+            for texts in requests
+        ]
+        for texts, result in zip(requests, run_batch(servable, signature, items), strict=True):
+            assert not isinstance(result, Exception)
+            alone = predict(servable, {"text": np.array(texts, dtype=object)}, signature)
+            for name, values in alone.items():
+                if values.dtype == np.float32:
+                    np.testing.assert_allclose(result[name], values, atol=1e-5)
+                else:
+                    np.testing.assert_array_equal(result[name], values)
+
+
+def test_how_to_search_is_checked(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    servable = OnnxRuntime().load(tmp_path, Manifest.read(tmp_path))
+    texts = np.array([b"abc"], dtype=object)
+    with pytest.raises(InvalidRequestError, match="beam_width must be 1 to 16, got 99"):
+        predict(servable, {"text": texts, "beam_width": np.array(99, np.int32)})
+    with pytest.raises(ContractError, match="beam_width"):
+        predict(servable, {"text": texts, "beam_width": np.array([2], np.int32)})
+
+
+def test_a_translator_without_its_step_is_refused(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    (tmp_path / ONNX_STEP_FILE).unlink()
+    with pytest.raises(
+        ContractError, match=r"model\.onnx in .* lacks the outputs \['continuations'"
+    ):
+        OnnxRuntime().load(tmp_path, Manifest.read(tmp_path))
+
+
+def test_a_broken_step_is_named(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    (tmp_path / ONNX_STEP_FILE).write_bytes(b"no model")
+    with pytest.raises(DataLossError, match=r"can not load .*step\.onnx"):
+        OnnxRuntime().load(tmp_path, Manifest.read(tmp_path))
 
 
 def test_signature_defs_describe_both(model_folders) -> None:

@@ -1,0 +1,1 @@
+"""The translation model. See README.md for its model card."""
