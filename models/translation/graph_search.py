@@ -97,7 +97,8 @@ def _tensors(found: Decoded) -> tuple[Tensor, Tensor]:
 def require_range(name: str, values: Tensor, low: int, high: Tensor) -> Tensor:
     """Returns the values; running the graph fails if one of them is not in `low` to `high`."""
     fits = tf.reduce_all((values >= low) & (values <= high))
-    check = tf.debugging.Assert(fits, [f"{name} must be {low} to", high, "got", values])
+    message = tf.strings.format(f"{name} must be {low} to {{}}, got {{}}", [high, values])
+    check = tf.debugging.Assert(fits, [message])
     with tf.control_dependencies([check]):
         return tf.identity(values)
 

@@ -24,8 +24,8 @@ def test_dev_scores(shipped, data_dir, tmp_path):
     name = "seg_dsb2018"
     _, examples = load_examples_to_evaluate(data_dir / name, shipped.config, "dev")
     report = evaluate(shipped, examples, shipped.labels, tmp_path)
-    assert report.metrics.dice >= 0.91
-    assert report.metrics.mean_iou >= 0.90
+    assert report.metrics.dice >= 0.919
+    assert report.metrics.mean_iou >= 0.91
     # The float16 weights that ship answer as the weights that were trained.
     trained = shipped.details["metrics"][name]
     assert report.metrics.dice == pytest.approx(trained["dice"], abs=0.002)

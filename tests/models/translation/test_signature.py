@@ -201,10 +201,8 @@ def test_what_is_out_of_range_is_named(model, module, asked, message):
     value = list(asked.values())[-1]
     with pytest.raises(InvalidRequestError, match=f"{message}, got {value}"):
         ask(model, **asked)
-    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}, got {value}"):
         call(module, "serving_default", batch(TEXTS), **asked)
-    said = str(error.value).replace("[", "").replace("]", "")
-    assert f"{message} got {value}" in said
 
 
 def test_tokens_that_do_not_exist_are_refused(model, module):

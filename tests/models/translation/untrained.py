@@ -15,13 +15,18 @@ from protocol.subwords import END_ID
 
 _ATTENTION = replace(TINY, network="attention")
 _DATES_LIKE = replace(TINY.attention, recurrent="lstm", feedback=False)
+_DEEPER = replace(TINY.transformer, encoder_layers=2, decoder_layers=2)
 CONFIGS = {
     "attention": _ATTENTION,
     "attention without feedback": replace(_ATTENTION, attention=_DATES_LIKE),
-    "transformer": replace(TINY, network="transformer"),
+    "transformer": replace(TINY, network="transformer", transformer=_DEEPER),
 }
-# Seed and emphasis of END with which `TEXTS` have translations of many lengths.
-_SEEDS = {"attention": (1, 3.0), "attention without feedback": (3, 4.0), "transformer": (3, 3.0)}
+# Seed, spread and emphasis of END with which `TEXTS` have translations of many lengths.
+_WEIGHTS = {
+    "attention": (1, 4.0, 3.0),
+    "attention without feedback": (3, 4.0, 4.0),
+    "transformer": (3, 2.0, 3.0),
+}
 TEXTS = (
     "the red house",
     "the yellow door and the brown house and the red table",
@@ -38,10 +43,10 @@ TEXTS = (
 
 def make_network(kind: str, vocabulary_size: int):
     """Builds a network with random weights; END is made likely enough to be written."""
-    seed, emphasis = _SEEDS[kind]
+    seed, spread, emphasis = _WEIGHTS[kind]
     network = build_network(CONFIGS[kind], vocabulary_size)
     random = np.random.default_rng(seed)
-    network.set_weights([_random_weight(w, random) for w in network.get_weights()])
+    network.set_weights([_random_weight(w, spread, random) for w in network.get_weights()])
     if isinstance(network.config, AttentionConfig):
         kernel, bias = network.output_map.get_weights()
         bias[END_ID] += emphasis
@@ -53,10 +58,10 @@ def make_network(kind: str, vocabulary_size: int):
     return network
 
 
-def _random_weight(weight: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _random_weight(weight: np.ndarray, spread: float, random: np.random.Generator) -> np.ndarray:
     """Draws a matrix; changes a bias or scale a little."""
     if weight.ndim > 1:
-        return random.normal(0, 4.0 * weight.shape[0] ** -0.5, weight.shape)
+        return random.normal(0, spread * weight.shape[0] ** -0.5, weight.shape)
     return weight + random.normal(0, 0.3, weight.shape)
 
 
