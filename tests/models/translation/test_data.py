@@ -398,6 +398,7 @@ def test_no_pairs_no_batches():
         BatchSequence([], 400)
 
 
+@pytest.mark.slow
 @pytest.mark.data("nmt_tatoeba_en_fr", "nmt_multi30k")
 @pytest.mark.parametrize(
     ("name", "languages", "pairs", "dev_pairs", "dev_sentences"),

@@ -43,6 +43,7 @@ def test_run_folder_is_complete(tiny_translation_run):
     assert not (run.path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_same_seed_same_result(tmp_path):
     first = train(SHORT, [SOURCE], RunFolder(tmp_path / "a"))
     again = train(SHORT, [SOURCE], RunFolder(tmp_path / "b"))
