@@ -34,7 +34,7 @@ from models.translation.attention import AttentionTranslator
 from models.translation.config import TINY
 from models.translation.data import references
 from models.translation.decoding import continuations
-from models.translation.evaluate import load_pairs_to_evaluate
+from models.translation.evaluate import ask_all, load_pairs_to_evaluate
 from models.translation.signature import TranslationModel, load_model, make_module
 from models.translation.train import train
 from models.translation.transformer import Transformer
@@ -50,7 +50,6 @@ SCORE_TOLERANCE = 1e-3
 """By how much an engine's score of the same sentence may differ from Keras'."""
 OTHER_SENTENCES = 0.01
 """Share of the sentences that may differ: two hypotheses may score almost the same."""
-BATCH_SIZE = 32
 
 SAMPLE_TEXTS = (
     "Where is the nearest railway station?",
@@ -353,17 +352,8 @@ def compare(
 
 
 def _answers(backend: Backend, texts: Sequence[str]) -> list[Answer]:
-    """Asks in batches of like length; answers in the order of the texts."""
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    answers: dict[int, Answer] = {}
-    for start in range(0, len(order), BATCH_SIZE):
-        rows = order[start : start + BATCH_SIZE]
-        batch = np.array([texts[row].encode() for row in rows], dtype=object)
-        outputs = backend.run_signature({"text": batch})
-        names = ("translation", "score", "truncated")
-        for row, text, score, cut in zip(rows, *(outputs[name] for name in names), strict=True):
-            answers[row] = Answer(text.decode(), float(score), bool(cut))
-    return [answers[row] for row in range(len(texts))]
+    rows = ask_all(backend, texts, Answer._fields)
+    return [Answer(text.decode(), float(score), bool(cut)) for text, score, cut in rows]
 
 
 def pipeline_parameters(model: TranslationModel) -> Mapping[str, Any]:

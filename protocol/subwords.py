@@ -14,8 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from protocol.errors import DataLossError
 from protocol.tokenizer import Encoded, EncodedBatch
 
@@ -141,14 +139,7 @@ class SubwordTokenizer:
 
     def encode_batch(self, texts: Iterable[bytes | str]) -> EncodedBatch:
         """Turns texts into one array of ids, padded to the longest of them."""
-        rows = [self.encode(text) for text in texts]
-        width = max((len(row.ids) for row in rows), default=1)
-        padded = [row.ids + [PADDING_ID] * (width - len(row.ids)) for row in rows]
-        return EncodedBatch(
-            token_ids=np.array(padded, dtype=np.int32).reshape(len(rows), width),
-            tokens=np.array([row.tokens for row in rows], dtype=np.int32),
-            truncated=np.array([row.truncated for row in rows], dtype=np.bool_),
-        )
+        return EncodedBatch.of([self.encode(text) for text in texts])
 
     def pieces_of(self, ids: Iterable[int]) -> list[str]:
         """Returns how each id is shown: its piece, "<unk>", "<s>", "</s>", or "" for padding.

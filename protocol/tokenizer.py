@@ -59,6 +59,17 @@ class EncodedBatch:
     tokens: npt.NDArray[np.int32]
     truncated: npt.NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, rows: Sequence[Encoded]) -> "EncodedBatch":
+        """Joins encoded texts, padded to the longest of them."""
+        width = max([1, *(len(row.ids) for row in rows)])
+        padded = [row.ids + [PADDING_ID] * (width - len(row.ids)) for row in rows]
+        return cls(
+            token_ids=np.array(padded, dtype=np.int32).reshape(len(rows), width),
+            tokens=np.array([row.tokens for row in rows], dtype=np.int32),
+            truncated=np.array([row.truncated for row in rows], dtype=np.bool_),
+        )
+
 
 class WordTokenizer:
     r"""Splits text into words by rules, and looks up their ids.
@@ -164,14 +175,7 @@ class WordTokenizer:
 
     def encode_batch(self, texts: Iterable[bytes | str]) -> EncodedBatch:
         """Turns texts into one array of ids, padded to the longest of them."""
-        rows = [self.encode(text) for text in texts]
-        width = max([1, *(len(row.ids) for row in rows)])
-        padded = [row.ids + [PADDING_ID] * (width - len(row.ids)) for row in rows]
-        return EncodedBatch(
-            token_ids=np.array(padded, dtype=np.int32).reshape(len(rows), width),
-            tokens=np.array([row.tokens for row in rows], dtype=np.int32),
-            truncated=np.array([row.truncated for row in rows], dtype=np.bool_),
-        )
+        return EncodedBatch.of([self.encode(text) for text in texts])
 
     def _apply_rules(self, text: str) -> str:
         for substitute, replacement in self._substitutions:

@@ -114,7 +114,15 @@ class SearchSettings:
 
 
 def _checked(inputs: Mapping[str, Array], name: str, default: int, low: int, high: int) -> int:
-    value = int(inputs[name]) if name in inputs else default
+    return require_range(name, int(inputs.get(name, default)), low, high)
+
+
+def require_range(name: str, value: int, low: int, high: int) -> int:
+    """Returns the value.
+
+    Raises:
+        InvalidRequestError: it is not in `low` to `high`.
+    """
     if not low <= value <= high:
         raise InvalidRequestError(f"{name} must be {low} to {high}, got {value}")
     return value

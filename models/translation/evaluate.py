@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,15 +62,23 @@ def unseen_dates(split: str | None) -> Subset:
 
 def translate_all(backend: Backend, texts: Sequence[str]) -> list[str]:
     """Asks a backend for all texts, in batches of similar length; the order is kept."""
+    rows = ask_all(backend, texts, ["translation"])
+    return [translation.decode("utf-8", "replace") for (translation,) in rows]
+
+
+def ask_all(
+    backend: Backend, texts: Sequence[str], outputs: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Returns the named outputs of `serving_default` for each text, in the order of the texts."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    answers = [""] * len(texts)
+    answers: dict[int, tuple[Any, ...]] = {}
     for start in range(0, len(order), BATCH_SIZE):
         rows = order[start : start + BATCH_SIZE]
         batch = np.array([texts[i].encode() for i in rows], dtype=object)
-        outputs = backend.run_signature({"text": batch})
-        for i, translation in zip(rows, outputs["translation"], strict=True):
-            answers[i] = translation.decode("utf-8", "replace")
-    return answers
+        found = backend.run_signature({"text": batch})
+        columns = zip(*(found[name] for name in outputs), strict=True)
+        answers.update(zip(rows, columns, strict=True))
+    return [answers[i] for i in range(len(texts))]
 
 
 def evaluate(

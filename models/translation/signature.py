@@ -19,9 +19,8 @@ from models.common.weights import load_float16
 from models.translation.config import TranslationConfig
 from models.translation.network import build_network
 from models.translation.predict import Hypotheses, Searcher
-from protocol.errors import InvalidRequestError
 from protocol.subwords import END_ID, SubwordTokenizer
-from protocol.translation_pipeline import MAX_BEAM_WIDTH
+from protocol.translation_pipeline import MAX_BEAM_WIDTH, require_range
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class TranslationModel:
             InvalidRequestError: a scalar is out of its range.
         """
         search = {name: int(inputs.get(name, value)) for name, value in self.defaults.items()}
-        _require_range("beam_width", search["beam_width"], 1, MAX_BEAM_WIDTH)
-        _require_range("max_length", search["max_length"], 1, self.config.decoding.max_length)
-        _require_range("alternatives", search["alternatives"], 0, search["beam_width"])
+        require_range("beam_width", search["beam_width"], 1, MAX_BEAM_WIDTH)
+        require_range("max_length", search["max_length"], 1, self.config.decoding.max_length)
+        require_range("alternatives", search["alternatives"], 0, search["beam_width"])
         encoded = [self.tokenizer.encode(text) for text in inputs["text"]]
         found = self.translate([each.ids for each in encoded], **search)
         texts = [[self.tokenizer.decode(ids).encode() for ids in row.token_ids] for row in found]
@@ -110,11 +109,6 @@ class TranslationModel:
             decoding = replace(self.config.decoding, max_length=max_length)
             self._searchers[key] = Searcher(self.network, decoding, beam_width)
         return self._searchers[key]
-
-
-def _require_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InvalidRequestError(f"{name} must be {low} to {high}, got {value}")
 
 
 def load_model(folder: Path) -> TranslationModel:
