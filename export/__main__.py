@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export import FORMATS
+from export.int8 import quantize_version
 from export.repository import ModelRepository, RepositoryError
 from export.served_models import SERVED
 from models.common.logs import configure_logging
@@ -21,6 +22,7 @@ Turn a trained model into a version folder, and manage what is served.
   python -m export publish sentiment --run runs/mine  your own run
   python -m export rollback sentiment                 back to the version before
   python -m export prune sentiment --keep 2           delete older versions
+  python -m export quantize build/translation --out build/int8    ONNX with int8 weights
   python -m export list                               what is published
 
 Each exported file is run and compared with Keras before it counts. Publishing and rolling back
@@ -49,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     publisher.add_argument(
         "--if-missing", action="store_true", help="do nothing where a version is published"
     )
+    quantizer = commands.add_parser("quantize", help="round the ONNX weights of a version to int8")
+    quantizer.add_argument("folder", type=Path, help="version folder")
+    quantizer.add_argument("--out", type=Path, required=True, help="version folder to write")
     rollback = commands.add_parser("rollback", help="retire the newest version")
     rollback.add_argument("model")
     prune = commands.add_parser("prune", help="delete old and retired versions")
@@ -134,6 +139,10 @@ def run_command(arguments: argparse.Namespace) -> None:
         out = arguments.out or default
         export_command(arguments.command, arguments, out)
         print(f"exported {out}")
+        return
+    if arguments.command == "quantize":
+        quantize_version(arguments.folder, arguments.out)
+        print(f"quantized {arguments.out}")
         return
     repository = ModelRepository(arguments.repository)
     if arguments.command == "publish":

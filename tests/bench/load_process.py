@@ -10,14 +10,13 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from clients.demo.latency import LatencySummary, repeated, time_concurrent, time_sequential
 from protocol.version_folder import Manifest
-from tests.bench.workloads import open_async_client, open_client, workloads
+from tests.bench.workloads import Workload, open_async_client, open_client, workloads
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,35 @@ class Served:
 def main(target: str, model: str, folder: str) -> None:
     """Carries out one command a line until standard input ends."""
     served = Served(Manifest.read(Path(folder)).task, target, model)
-    items = {load.name: load.items for load in workloads(served.task, Path(folder))}
+    loads = {load.name: load for load in workloads(served.task, Path(folder))}
     for line in sys.stdin:
         command = json.loads(line)
-        sent, seconds = items[command["workload"]], command["seconds"]
+        load, seconds = loads[command["workload"]], command["seconds"]
         if command["concurrency"] == 1:
-            summary = send_blocking(served, sent, seconds)
+            summary = send_blocking(served, load, seconds)
         else:
-            summary = asyncio.run(send_async(served, sent, seconds, command["concurrency"]))
+            summary = asyncio.run(send_async(served, load, seconds, command["concurrency"]))
         print(json.dumps(dataclasses.asdict(summary)), flush=True)
 
 
-def send_blocking(served: Served, items: Sequence[Any], seconds: float) -> LatencySummary:
+def send_blocking(served: Served, load: Workload, seconds: float) -> LatencySummary:
     """Sends one item after another."""
     client, ask = open_client(served.task, served.target, served.model)
     with client:
-        ask(items[0])  # connects
-        return time_sequential(ask, repeated(items, seconds))
+        call = partial(ask, **load.options)
+        call(load.items[0])  # connects
+        return time_sequential(call, repeated(load.items, seconds))
 
 
 async def send_async(
-    served: Served, items: Sequence[Any], seconds: float, concurrency: int
+    served: Served, load: Workload, seconds: float, concurrency: int
 ) -> LatencySummary:
     """Keeps `concurrency` items in flight, each a request of its own."""
     client, ask = open_async_client(served.task, served.target, served.model)
     async with client:
-        await ask(items[0])  # connects
-        return await time_concurrent(ask, repeated(items, seconds), concurrency)
+        call = partial(ask, **load.options)
+        await call(load.items[0])  # connects
+        return await time_concurrent(call, repeated(load.items, seconds), concurrency)
 
 
 if __name__ == "__main__":

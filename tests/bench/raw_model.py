@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 
+from export.served_models import SERVED
 from models.common.backends import SavedModelBackend
-from protocol.contracts import SERVING_DEFAULT
+from protocol.contracts import SERVING_DEFAULT, TRANSLATION
 from protocol.graphs import SessionGraph, load_pipelines
 from protocol.version_folder import SAVED_MODEL_FILE, Manifest, onnx_files
 from tests.bench.workloads import Workload
+
+if TYPE_CHECKING:
+    from models.translation.signature import TranslationModel
 
 Outputs = dict[str, np.ndarray[Any, Any]]
 
@@ -30,14 +35,14 @@ class RawOnnx:
 
     Args:
         folder: Version folder with model.onnx and its assets.
-        workload: Gives the input's name and the number of threads.
+        workload: Gives the inputs' names and the number of threads.
     """
 
     name = "raw ONNX Runtime"
 
     def __init__(self, folder: Path, workload: Workload) -> None:
         self._pipeline = load_pipelines(folder, Manifest.read(folder))[SERVING_DEFAULT]
-        self._input = workload.input
+        self._workload = workload
         options = ort.SessionOptions()
         options.intra_op_num_threads = workload.raw_threads
         options.inter_op_num_threads = 1
@@ -49,7 +54,7 @@ class RawOnnx:
 
     def run(self, items: Sequence[Any]) -> Outputs:
         """See `RawModel.run`."""
-        prepared = self._pipeline.prepare({self._input: byte_strings(items)})
+        prepared = self._pipeline.prepare(request_inputs(self._workload, items))
         outputs = self._pipeline.run(self._graph, self._pipeline.merge([prepared]))
         return self._pipeline.finish(outputs, prepared)
 
@@ -59,26 +64,87 @@ class RawSavedModel:
 
     Args:
         folder: Version folder with saved_model.pb.
-        workload: Gives the input's name.
+        workload: Gives the inputs' names.
     """
 
     name = "raw SavedModel"
 
     def __init__(self, folder: Path, workload: Workload) -> None:
         self._backend = SavedModelBackend(folder)
-        self._input = workload.input
+        self._workload = workload
 
     def run(self, items: Sequence[Any]) -> Outputs:
         """See `RawModel.run`."""
-        return self._backend.run_signature({self._input: byte_strings(items)})
+        return self._backend.run_signature(request_inputs(self._workload, items))
+
+
+class RawCTranslate2:
+    """The Transformer of a run in CTranslate2, between the same tokenizer's encoding and decoding.
+
+    Args:
+        model: what the published version was exported from.
+        workload: Gives beam width and number of threads.
+    """
+
+    name = "CTranslate2"
+
+    def __init__(self, model: "TranslationModel", workload: Workload) -> None:
+        from tests.bench.ctranslate2_model import CTranslate2Transformer, convert, vocabulary
+
+        self._model = model
+        self._beam_width = workload.options["beam_width"]
+        with TemporaryDirectory() as folder:
+            convert(model, Path(folder))
+            self._engine = CTranslate2Transformer(
+                Path(folder), vocabulary(model), workload.raw_threads
+            )
+
+    def run(self, items: Sequence[Any]) -> Outputs:
+        """See `RawModel.run`; the translations alone."""
+        tokenizer, decoding = self._model.tokenizer, self._model.config.decoding
+        found = self._engine.translate(
+            [tokenizer.encode(item).ids for item in items],
+            self._beam_width,
+            decoding.length_penalty,
+            decoding.max_length,
+        )
+        best = [tokenizer.decode(each.token_ids[0]) for each in found]
+        return {"translation": byte_strings(best)}
 
 
 def raw_models(folder: Path, workload: Workload) -> list[RawModel]:
-    """Loads the engines for which the version folder has a file; ONNX comes first."""
+    """Loads the engines that can run a published version; ONNX comes first."""
     models: list[RawModel] = [RawOnnx(folder, workload)]
     if (folder / SAVED_MODEL_FILE).is_file():
         models.append(RawSavedModel(folder, workload))
+    transformer = shipped_transformer(folder)
+    if transformer is not None:
+        models.append(RawCTranslate2(transformer, workload))
     return models
+
+
+def shipped_transformer(folder: Path) -> "TranslationModel | None":
+    """Loads the weights that ship for a published Transformer, None if it is no such model."""
+    manifest = Manifest.read(folder)
+    if manifest.task != TRANSLATION.task:
+        return None
+    from models.translation.signature import load_model
+
+    run = SERVED[manifest.model_name].shipped_run() if manifest.model_name in SERVED else None
+    model = load_model(run) if run else None
+    return model if model and model.config.network == "transformer" else None
+
+
+def equal_translations(model: RawModel, other: RawModel, items: Sequence[Any]) -> float:
+    """Returns the share of texts that two engines translate alike."""
+    pairs = zip(model.run(items)["translation"], other.run(items)["translation"], strict=True)
+    return sum(a == b for a, b in pairs) / len(items)
+
+
+def request_inputs(workload: Workload, items: Sequence[Any]) -> Outputs:
+    """Returns the inputs of a request for a batch of texts or image files."""
+    options = {name: np.array(value, np.int32) for name, value in workload.options.items()}
+    return {workload.input: byte_strings(items), **options}
 
 
 def byte_strings(items: Sequence[Any]) -> np.ndarray[Any, Any]:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,13 @@ from clients.demo.repository import published_models
 from clients.demo.server_process import ServerProcess
 from clients.report import table
 from protocol.version_folder import Manifest
-from tests.bench.raw_model import RawModel, RawOnnx, raw_models
+from tests.bench.raw_model import (
+    RawCTranslate2,
+    RawModel,
+    RawOnnx,
+    equal_translations,
+    raw_models,
+)
 from tests.bench.workloads import Workload, workloads
 
 CONCURRENCIES = (1, 8, 32)
@@ -114,7 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     folder = _version_folder(arguments.repository, arguments.model)
     loads = workloads(Manifest.read(folder).task, folder)
-    raw = [case for load in loads for case in raw_cases(raw_models(folder, load), load)]
+    engines = {load.name: raw_models(folder, load) for load in loads}
+    notes = list(agreement_lines(engines, loads))
+    raw = [case for load in loads for case in raw_cases(engines[load.name], load)]
     with (
         ServerProcess(arguments.repository, [arguments.model], arguments.server_flag) as server,
         _load_process(server.target, arguments.model, folder) as load_process,
@@ -123,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         served = [case for load in loads for case in served_cases(server, load_process, load)]
         rounds = measure_rounds([*raw, *served], arguments.rounds, arguments.seconds)
     results = summarise([*raw, *served], rounds)
-    for line in report_lines(results, loads, arguments):
+    for line in (*report_lines(results, loads, arguments), *notes):
         print(line)
     if arguments.json:
         document = {"model": arguments.model, "results": list(map(dataclasses.asdict, results))}
@@ -272,6 +280,18 @@ def report_lines(
     yield "speed:raw and CPU:raw compare with raw ONNX Runtime, at batch 1 for one at a time, else"
     yield "at the larger batch. CPU ms is the server's CPU time per item (raw: this process's),"
     yield "batch the mean rows of a run."
+
+
+def agreement_lines(
+    engines: Mapping[str, Sequence[RawModel]], loads: Sequence[Workload]
+) -> Iterator[str]:
+    """Yields how often CTranslate2 says the same as ONNX Runtime, where it takes part."""
+    for load in loads:
+        onnx, *others = engines[load.name]
+        for other in others:
+            if isinstance(other, RawCTranslate2):
+                share = equal_translations(onnx, other, load.items)
+                yield f"{load.title}: {other.name} translates {share:.0%} of the texts alike"
 
 
 def _cells(result: Result) -> tuple[str, ...]:

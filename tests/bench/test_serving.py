@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from string import ascii_letters, punctuation
 
 import pytest
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from protocol.subwords import WORD_START, SubwordTokenizer
 from tests.bench.raw_model import RawOnnx, byte_strings
+from tests.bench.sentences import sentences
 from tests.bench.serving import Case, Measurement, main, metric_total, summarise
 from tests.bench.texts import LONG_WORDS, SHORT_WORDS, long_texts, short_texts
 from tests.bench.tiny_model import publish_tiny_model
-from tests.bench.workloads import SAMPLES_FOLDER, workloads
+from tests.bench.workloads import LONG_TOKENS, SAMPLES_FOLDER, Workload, workloads
 from tests.protocol.tiny_translator import publish_tiny_translator
 
 
@@ -58,6 +61,23 @@ def test_the_raw_engine_searches_as_the_server_does(tmp_path: Path) -> None:
     publish_tiny_translator(tmp_path)
     raw = RawOnnx(tmp_path, workloads("sentiment", tmp_path)[0])
     assert raw.run(["abc d", ""])["translation"][1] == b""
+
+
+def test_requests_to_a_translator_say_how_wide_the_beam_is(tmp_path: Path) -> None:
+    publish_tiny_translator(tmp_path)
+    load = Workload("short", "short", "text", ["abc d", "d"], (1,), 1, {"beam_width": 1})
+    assert RawOnnx(tmp_path, load).run(load.items)["alternatives"].shape == (2, 1)
+
+
+@pytest.mark.parametrize("tokens", [10, 40])
+def test_sentences_have_the_wanted_number_of_tokens(tokens: int) -> None:
+    tokenizer = SubwordTokenizer(
+        [WORD_START, *ascii_letters, *punctuation], {}, max_tokens=LONG_TOKENS * 10
+    )
+    found = sentences(tokenizer, 5 * tokens, count=8)
+    assert found == sentences(tokenizer, 5 * tokens, count=8)
+    assert len(set(found)) == 8
+    assert {len(tokenizer.encode(text).ids) for text in found} == {5 * tokens}
 
 
 def test_image_workloads_are_the_samples_of_the_version(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the load tests send to a model of each task, and the clients that send it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,27 @@ from clients import (
     AsyncFaceClient,
     AsyncSegmentationClient,
     AsyncSentimentClient,
+    AsyncTranslationClient,
     DetectionClient,
     FaceClient,
     SegmentationClient,
     SentimentClient,
+    TranslationClient,
 )
 from clients.typed import AsyncTaskClient, TaskClient
+from models.translation import dates
 from protocol import version_folder
-from protocol.contracts import DETECTION, FACE, SEGMENTATION, SENTIMENT
-from protocol.version_folder import ASSETS_FOLDER
+from protocol.contracts import DETECTION, FACE, SEGMENTATION, SENTIMENT, TRANSLATION
+from protocol.subwords import SubwordTokenizer
+from protocol.version_folder import ASSETS_FOLDER, Manifest
+from tests.bench.sentences import sentences
 from tests.bench.texts import LONG_WORDS, SHORT_WORDS, TEXTS
 
 SAMPLES_FOLDER = f"{ASSETS_FOLDER}/{version_folder.SAMPLES_FOLDER}"
 REPETITIONS = 64
+SHORT_TOKENS, LONG_TOKENS = 10, 40
+SENTENCES = 64
+BEAM_WIDTHS = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Workload:
         items: texts, or image files as bytes.
         raw_batches: batch sizes of the raw limits; the last is the one for concurrent requests.
         raw_threads: threads of the raw ONNX Runtime; 0 for one on each core.
+        options: further inputs of every request, by name.
     """
 
     name: str
@@ -45,6 +54,7 @@ class Workload:
     items: Sequence[Any]
     raw_batches: tuple[int, ...]
     raw_threads: int
+    options: Mapping[str, int] = field(default_factory=dict)
 
 
 def workloads(task: str, folder: Path) -> list[Workload]:
@@ -60,7 +70,25 @@ def workloads(task: str, folder: Path) -> list[Workload]:
             Workload(kind, f"{kind} texts ({low}-{high} words)", "text", TEXTS[kind], (1, 32), 1)
             for kind, (low, high) in words.items()
         ]
+    if task == TRANSLATION.task:
+        return list(_texts_to_translate(folder))
     return [_images(folder / SAMPLES_FOLDER)]
+
+
+def _texts_to_translate(folder: Path) -> Iterator[Workload]:
+    tokenizer = SubwordTokenizer.from_folder(folder / ASSETS_FOLDER)
+    texts: dict[str, Sequence[str]]
+    if "dates" in Manifest.read(folder).model_name:
+        texts = {"dates": [pair.source for pair in dates.make_pairs(SENTENCES, seed=0)]}
+    else:
+        texts = {
+            f"{tokens} tokens": sentences(tokenizer, tokens, SENTENCES)
+            for tokens in (SHORT_TOKENS, LONG_TOKENS)
+        }
+    for name, items in texts.items():
+        for width in BEAM_WIDTHS:
+            title = f"{name}, beam {width}"
+            yield Workload(title, title, "text", items, (1, 8), 1, {"beam_width": width})
 
 
 def _images(folder: Path) -> Workload:
@@ -79,16 +107,18 @@ _CLIENTS: Mapping[str, tuple[type[TaskClient], Callable[..., object]]] = {
     DETECTION.task: (DetectionClient, DetectionClient.detect_one),
     SEGMENTATION.task: (SegmentationClient, SegmentationClient.segment_one),
     SENTIMENT.task: (SentimentClient, SentimentClient.classify_one),
+    TRANSLATION.task: (TranslationClient, TranslationClient.translate_one),
 }
 _ASYNC_CLIENTS: Mapping[str, tuple[type[AsyncTaskClient], Callable[..., Awaitable[object]]]] = {
     FACE.task: (AsyncFaceClient, AsyncFaceClient.embed_one),
     DETECTION.task: (AsyncDetectionClient, AsyncDetectionClient.detect_one),
     SEGMENTATION.task: (AsyncSegmentationClient, AsyncSegmentationClient.segment_one),
     SENTIMENT.task: (AsyncSentimentClient, AsyncSentimentClient.classify_one),
+    TRANSLATION.task: (AsyncTranslationClient, AsyncTranslationClient.translate_one),
 }
 
 
-def open_client(task: str, target: str, model: str) -> tuple[TaskClient, Callable[[Any], object]]:
+def open_client(task: str, target: str, model: str) -> tuple[TaskClient, Callable[..., object]]:
     """Returns a blocking client, and its call for one item."""
     if task not in _CLIENTS:
         raise SystemExit(f"error: no load for the task {task!r}")
@@ -99,7 +129,7 @@ def open_client(task: str, target: str, model: str) -> tuple[TaskClient, Callabl
 
 def open_async_client(
     task: str, target: str, model: str
-) -> tuple[AsyncTaskClient, Callable[[Any], Awaitable[object]]]:
+) -> tuple[AsyncTaskClient, Callable[..., Awaitable[object]]]:
     """Returns an asyncio client, and its call for one item."""
     if task not in _ASYNC_CLIENTS:
         raise SystemExit(f"error: no load for the task {task!r}")
