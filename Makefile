@@ -36,7 +36,7 @@ VENV       ?= .venv
 #= VENV        the virtual environment (default: .venv)
 
 # Every finished model.
-MODELS := face detection segmentation translation_dates sentiment
+MODELS := face detection segmentation translation translation_dates sentiment
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

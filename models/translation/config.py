@@ -136,7 +136,7 @@ class TrainingConfig:
         precision: what layers compute in, see `models.common.training`.
     """
 
-    epochs: int = 15
+    epochs: int = 12
     batch_tokens: int = 3000
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(peak=1e-3, warmup=0.1))
     label_smoothing: float = 0.1
@@ -213,7 +213,8 @@ MULTI30K = TranslationConfig(
     languages=("de", "en"),
     data="nmt_multi30k",
     tokenizer=TokenizerConfig(lowercase=True),
-    training=TrainingConfig(epochs=20),
+    transformer=TransformerConfig(dropout=0.3),
+    training=TrainingConfig(epochs=24),
 )
 """German to English picture captions, lower-cased as in publications: the Transformer."""
 
