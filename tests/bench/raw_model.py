@@ -1,6 +1,7 @@
 """The upper limits: a published model in this process, with no server around it."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
@@ -70,7 +71,7 @@ class RawSavedModel:
     name = "raw SavedModel"
 
     def __init__(self, folder: Path, workload: Workload) -> None:
-        self._backend = SavedModelBackend(folder)
+        self._backend = _saved_model(folder)
         self._workload = workload
 
     def run(self, items: Sequence[Any]) -> Outputs:
@@ -123,6 +124,7 @@ def raw_models(folder: Path, workload: Workload) -> list[RawModel]:
     return models
 
 
+@cache
 def shipped_transformer(folder: Path) -> "TranslationModel | None":
     """Loads the weights that ship for a published Transformer, None if it is no such model."""
     manifest = Manifest.read(folder)
@@ -130,7 +132,8 @@ def shipped_transformer(folder: Path) -> "TranslationModel | None":
         return None
     from models.translation.signature import load_model
 
-    run = SERVED[manifest.model_name].shipped_run() if manifest.model_name in SERVED else None
+    served = SERVED.get(manifest.model_name)
+    run = served.shipped_run() if served else None
     model = load_model(run) if run else None
     return model if model and model.config.network == "transformer" else None
 
@@ -145,6 +148,12 @@ def request_inputs(workload: Workload, items: Sequence[Any]) -> Outputs:
     """Returns the inputs of a request for a batch of texts or image files."""
     options = {name: np.array(value, np.int32) for name, value in workload.options.items()}
     return {workload.input: byte_strings(items), **options}
+
+
+@cache
+def _saved_model(folder: Path) -> SavedModelBackend:
+    """All workloads share one: to load it takes seconds."""
+    return SavedModelBackend(folder)
 
 
 def byte_strings(items: Sequence[Any]) -> np.ndarray[Any, Any]:
