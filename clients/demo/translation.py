@@ -52,7 +52,7 @@ def demo_translation(target: str, model: PublishedModel, pictures: PictureFolder
                     (
                         report.shortened(result.text, _TEXT_WIDTH) or "(empty)",
                         report.shortened(result.translation, _TEXT_WIDTH) or "(empty)",
-                        f"{result.score:.3f}",
+                        f"{result.score:z.3f}",
                         "yes" if result.truncated else "no",
                     )
                     for result in client.translate(texts)

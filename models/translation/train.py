@@ -185,7 +185,8 @@ class DevScores(keras.callbacks.Callback):
             self.searcher = Searcher(self.model, self.config.decoding, beam_width=1)
         sources = [item.source for item in self.items]
         found = translate(self.searcher, self.tokenizer, sources)
-        score = bleu(found, [item.references for item in self.items]).score
+        references = [item.references for item in self.items]
+        score = bleu(found, references, self.config.tokenizer.lowercase).score
         if logs is not None:
             logs[MONITOR] = score
         samples = [
@@ -263,7 +264,8 @@ def best_network(
 
     def score() -> float:
         found = translate(searcher, tokenizer, [item.source for item in items])
-        return bleu(found, [item.references for item in items]).score
+        references = [item.references for item in items]
+        return bleu(found, references, config.tokenizer.lowercase).score
 
     network.load_weights(run.best_weights)
     folder = run.path / "checkpoints"
