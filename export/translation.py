@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from export.onnx_fusions import fuse_layers
 from export.onnx_graph import (
     Dimensions,
     Part,
@@ -128,7 +129,7 @@ def encoder_model(model: TranslationModel) -> onnx.ModelProto:
     memory = memory_specs(model)
     read = recurrent_parts if isinstance(model.network, AttentionTranslator) else attentive_parts
     guarded = {"guarded_ids": "guarded_ids", "rows": "rows"}
-    return join(
+    encoder = join(
         [
             Part("guard", guard_empty_input(), {"token_ids": "token_ids"}, guarded),
             *read(model.network, memory),
@@ -146,6 +147,7 @@ def encoder_model(model: TranslationModel) -> onnx.ModelProto:
         _values("memory_", memory, "N", "S"),
         name="encoder",
     )
+    return fuse_layers(encoder)
 
 
 def attentive_parts(network: Transformer, memory: Specs) -> list[Part]:
@@ -211,7 +213,7 @@ def step_model(model: TranslationModel) -> onnx.ModelProto:
     }
     step = step_graph(model, memory, state, list(outputs))
     own = Part("step", step, {name: name for name in inputs}, {name: name for name in outputs})
-    return join([own], inputs, outputs, name="step")
+    return fuse_layers(join([own], inputs, outputs, name="step"))
 
 
 def step_graph(

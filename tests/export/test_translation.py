@@ -149,6 +149,8 @@ def test_onnx_graphs_have_named_tensors_and_no_loop(version, model):
     recurrent = model.config.network == "attention"
     operator = model.config.attention.recurrent.upper()
     assert count_operators(encoder, operator) == recurrent
+    norms = 0 if recurrent else 2 * model.config.transformer.encoder_layers + 1
+    assert count_operators(encoder, "LayerNormalization") == norms
     for graph in (encoder, step):
         assert count_operators(graph, "Loop") == count_operators(graph, "Scan") == 0
         assert graph.opset_import[0].version == 18
