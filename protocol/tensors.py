@@ -183,6 +183,7 @@ def write_tensor(
     values = _as_ndarray(array)
     element = _ELEMENTS[data_type(values.dtype if dtype is None else dtype)]
     proto.dtype = element.number
+    proto.tensor_shape.SetInParent()  # there, too, for a scalar
     add_dim = proto.tensor_shape.dim.add
     for size in values.shape:
         add_dim().size = size
@@ -217,6 +218,21 @@ def to_ndarray(proto: Any) -> npt.NDArray[Any]:
     if content:
         return _read_content(content, element, shape).reshape(shape)
     return _read_field(proto, element, shape).reshape(shape)
+
+
+def from_content(dtype: int, shape: Any, content: bytes | memoryview) -> npt.NDArray[Any]:
+    """Reads an array from its parts.
+
+    Args:
+        dtype: value of the DataType enum.
+        shape: a TensorShapeProto.
+        content: what `tensor_content` holds, not empty.
+
+    Returns, Raises: as `to_ndarray`.
+    """
+    element = _known_element(dtype)
+    sizes = _checked_shape(shape, element)
+    return _read_content(content, element, sizes).reshape(sizes)
 
 
 def _known_element(number: int) -> _Element:
@@ -297,10 +313,11 @@ def _append_packed(proto: Any, field: str, listed: npt.NDArray[Any]) -> None:
     write ourselves and let the proto merge.
     """
     if listed.size:
-        proto.MergeFromString(_PACKED_TAGS[field] + _varint(listed.nbytes) + listed.tobytes())
+        proto.MergeFromString(_PACKED_TAGS[field] + varint(listed.nbytes) + listed.tobytes())
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Writes a number as protobuf does: seven bits a byte, the lowest first."""
     groups = bytearray()
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)
@@ -312,7 +329,7 @@ def _varint(number: int) -> bytes:
 _WORTH_PACKING = 256
 _WIRE_TYPE_LENGTH_DELIMITED = 2
 _PACKED_TAGS: dict[str, bytes] = {
-    field.name: _varint(field.number << 3 | _WIRE_TYPE_LENGTH_DELIMITED)
+    field.name: varint(field.number << 3 | _WIRE_TYPE_LENGTH_DELIMITED)
     for field in TensorProto.DESCRIPTOR.fields
 }
 
@@ -334,11 +351,13 @@ def _checked_shape(proto: Any, element: _Element) -> tuple[int, ...]:
     return shape
 
 
-def _read_content(content: bytes, element: _Element, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _read_content(
+    content: bytes | memoryview, element: _Element, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
     """Reads `tensor_content`: a view on it, except for strings and unclean bools."""
     count = math.prod(shape)
     if element is _STRING:
-        return _object_array(_split_strings(content, count))
+        return _object_array(_split_strings(bytes(content), count))
     if len(content) != count * element.dtype.itemsize:
         raise InvalidTensorError(
             f"{element.name} tensor of shape {list(shape)} needs "
@@ -358,7 +377,7 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
         )
     lengths, start = [], 0
     for _ in range(count):
-        length, start = _read_varint(content, start)
+        length, start = _readvarint(content, start)
         lengths.append(length)
     if start + sum(lengths) != len(content):
         raise InvalidTensorError(
@@ -372,7 +391,7 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
     return strings
 
 
-def _read_varint(content: bytes, start: int) -> tuple[int, int]:
+def _readvarint(content: bytes, start: int) -> tuple[int, int]:
     """Returns a varint and where the next byte is."""
     number = 0
     for index, byte in enumerate(content[start : start + 5]):

@@ -14,6 +14,8 @@ from typing import Any
 
 from protocol.errors import InvalidRequestError
 
+GRPCIO, NGHTTP2 = "grpcio", "nghttp2"
+
 _CPUS = os.cpu_count() or 1
 
 _IN = " " * 6  # of the texts on the help page
@@ -50,6 +52,12 @@ class ServerFlags:
     rest_api_port: int = _flag(0, _PORTS, "TCP port of HTTP (metrics, health); 0 switches it off")
     ssl_config_file: str = _flag(
         "", _PORTS, "text file (SSLConfig) with key and certificates: gRPC then speaks TLS only"
+    )
+    grpc_face: str = _flag(
+        GRPCIO,
+        _PORTS,
+        "grpcio or nghttp2; the second serves many more small requests per second "
+        "(not in TensorFlow Serving)",
     )
     grpc_channel_arguments: str = _flag("", _PORTS, "gRPC options as name=value,name=value")
     grpc_max_threads: int = _flag(
@@ -102,6 +110,10 @@ class ServerFlags:
         if self.runtime not in ("auto", "onnx", "saved_model"):
             raise InvalidRequestError(
                 f"--runtime must be auto, onnx or saved_model; was {self.runtime}"
+            )
+        if self.grpc_face not in (GRPCIO, NGHTTP2):
+            raise InvalidRequestError(
+                f"--grpc_face must be {GRPCIO} or {NGHTTP2}; was {self.grpc_face}"
             )
         for name in ("port", "rest_api_port"):
             if not 0 <= getattr(self, name) <= 65535:

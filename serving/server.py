@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +19,7 @@ from aiohttp import web
 from protocol.errors import InvalidRequestError, ServiceError, UnavailableError
 from protocol.services import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
 from serving import config_files
-from serving.config_files import DEFAULT_METRICS_PATH
+from serving.config_files import DEFAULT_METRICS_PATH, SslOptions
 from serving.core.batching import BatchingOptions, BatchScheduler, unbatched
 from serving.core.data_plane import DataPlane
 from serving.core.loading import VersionLoader
@@ -27,20 +28,30 @@ from serving.core.metrics import ServerMetrics
 from serving.core.model_config import ModelConfig
 from serving.core.source import FileSystemSource
 from serving.faces.grpc_face import ModelFace, PredictionFace
+from serving.faces.grpcio_server import GrpcioServer
 from serving.faces.health import HealthFace
+from serving.faces.http2.connection import Limits
+from serving.faces.http2.server import Http2Server, tls_context
 from serving.faces.http_face import HttpFace, listening_socket
+from serving.faces.predict import PredictMethod
 from serving.faces.reflection import reflection_faces
-from serving.faces.rpc import service_handler
-from serving.flags import ServerFlags
+from serving.faces.rpc import Handler, handlers
+from serving.flags import GRPCIO, ServerFlags
 from serving.runtimes import RuntimeChooser, RuntimeOptions
 
 log = logging.getLogger(__name__)
 
-_LARGEST_MESSAGE = 2**31 - 1
-_UNLIMITED = -1
 _CLOSING_S = 5.0
 _PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 _CPUS = os.cpu_count() or 1
+# gRPC's channel arguments that the fast face knows: their field of Limits, and the field's unit.
+_LIMITS = (
+    ("grpc.max_receive_message_length", "message_bytes", 1),
+    ("grpc.max_concurrent_streams", "streams", 1),
+    ("grpc.max_metadata_size", "header_bytes", 1),
+    ("grpc.keepalive_time_ms", "keepalive_s", 1e-3),
+    ("grpc.keepalive_timeout_ms", "keepalive_timeout_s", 1e-3),
+)
 
 
 class ModelServer:
@@ -58,7 +69,7 @@ class ModelServer:
         self._configs = self._read_configs()
         self._batching = self._read_batching()
         self._metrics_path = self._read_metrics_path()
-        self._credentials = self._read_credentials()
+        self._tls = self._read_tls()
         self._executors = _Executors(flags.num_load_threads or _CPUS, self._threads)
         self._scheduler = BatchScheduler(self._executors.runs, self._threads)
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
@@ -73,7 +84,7 @@ class ModelServer:
             executor=self._executors.preparation,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
         )
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: Http2Server | GrpcioServer | None = None
         self._http: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -86,8 +97,7 @@ class ModelServer:
         await self.data_plane.configure(self._configs)
         self._watch()
         if self._flags.port or self._flags.grpc_socket_path:
-            self._grpc = self._make_grpc()
-            await self._grpc.start()
+            self._grpc = await self._start_grpc()
             self._log_grpc()
         await self._start_http()
 
@@ -139,15 +149,9 @@ class ModelServer:
         path = self._flags.monitoring_config_file
         return config_files.read_metrics_path(path) if path else DEFAULT_METRICS_PATH
 
-    def _read_credentials(self) -> grpc.ServerCredentials | None:
-        if not self._flags.ssl_config_file:
-            return None
-        options = config_files.read_ssl_options(self._flags.ssl_config_file)
-        return grpc.ssl_server_credentials(
-            [(options.key, options.certificate)],
-            root_certificates=options.ca,
-            require_client_auth=options.client_verify,
-        )
+    def _read_tls(self) -> SslOptions | None:
+        path = self._flags.ssl_config_file
+        return config_files.read_ssl_options(path) if path else None
 
     @property
     def _threads(self) -> int:
@@ -187,8 +191,26 @@ class ModelServer:
         retries = LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6)
         return Manager(loader, self._executors.loads, retries)
 
-    def _make_grpc(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=self._grpc_options())
+    async def _start_grpc(self) -> Http2Server | GrpcioServer:
+        """Opens the gRPC ports on the face that the flags choose."""
+        arguments = channel_arguments(self._flags.grpc_channel_arguments)
+        tls = self._tls
+        if self._flags.grpc_face == GRPCIO:
+            server = GrpcioServer(self._handlers(), arguments)
+            if self._flags.port:
+                await server.listen(self._flags.port, _grpcio_credentials(tls) if tls else None)
+            if self._flags.grpc_socket_path:
+                await server.listen_unix(self._flags.grpc_socket_path)
+            await server.start()
+            return server
+        fast = Http2Server(self._handlers(), limits_of(arguments))
+        if self._flags.port:
+            await fast.listen(self._flags.port, _tls_context(tls) if tls else None)
+        if self._flags.grpc_socket_path:
+            await fast.listen_unix(self._flags.grpc_socket_path)
+        return fast
+
+    def _handlers(self) -> list[Handler]:
         prediction = PredictionFace(
             self.data_plane, tensor_content=self._flags.enable_serialization_as_tensor_content
         )
@@ -199,33 +221,11 @@ class ModelServer:
         }
         for face in reflection_faces(list(services)):
             services[face.service] = face
-        server.add_generic_rpc_handlers(
-            [service_handler(name, face.behaviours()) for name, face in services.items()]
+        predict = PredictMethod(
+            self.data_plane, tensor_content=self._flags.enable_serialization_as_tensor_content
         )
-        self._open_grpc_ports(server)
-        return server
-
-    def _open_grpc_ports(self, server: grpc.aio.Server) -> None:
-        if self._flags.port:
-            address = f"0.0.0.0:{self._flags.port}"
-            try:
-                if self._credentials is None:
-                    server.add_insecure_port(address)
-                else:
-                    server.add_secure_port(address, self._credentials)
-            except RuntimeError as error:
-                raise UnavailableError(f"Can not listen on {address}: {error}") from error
-        if self._flags.grpc_socket_path:
-            server.add_insecure_port(f"unix:{self._flags.grpc_socket_path}")
-
-    def _grpc_options(self) -> list[tuple[str, str | int]]:
-        return [
-            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-            ("grpc.max_send_message_length", _UNLIMITED),
-            # A second server on the port shall fail, not share its requests.
-            ("grpc.so_reuseport", 0),
-            *channel_arguments(self._flags.grpc_channel_arguments),
-        ]
+        found = [each for face in services.values() for each in handlers(face.behaviours())]
+        return [*found, predict.handler()]
 
     async def _start_http(self) -> None:
         port = self._flags.rest_api_port
@@ -312,3 +312,27 @@ def _int_or_text(value: str) -> int | str:
     with contextlib.suppress(ValueError):
         return int(value)
     return value
+
+
+def limits_of(arguments: Sequence[tuple[str, str | int]]) -> Limits:
+    """Reads the limits of the fast face from gRPC's channel arguments; others are passed over."""
+    given = {name: value for name, value in arguments if isinstance(value, int)}
+    changes: dict[str, Any] = {
+        field: given[name] * unit for name, field, unit in _LIMITS if name in given
+    }
+    return replace(Limits(), **changes)
+
+
+def _grpcio_credentials(tls: SslOptions) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)],
+        root_certificates=tls.ca,
+        require_client_auth=tls.client_verify,
+    )
+
+
+def _tls_context(tls: SslOptions) -> ssl.SSLContext:
+    try:
+        return tls_context(tls.key, tls.certificate, tls.ca, require_client=tls.client_verify)
+    except ssl.SSLError as error:
+        raise InvalidRequestError(f"--ssl_config_file: key and certificate: {error}") from error

@@ -1,37 +1,68 @@
-"""The shell around every RPC: bytes to message, errors to status, message to bytes."""
+"""The shell around every RPC, the same under both gRPC faces: bytes in, behaviour, bytes out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from protocol.errors import InvalidRequestError, ServiceError
-from protocol.services import Method
-
-Context = grpc.aio.ServicerContext[Any, Any]
-Unary = Callable[[Any, Context], Awaitable[Any]]
-Stream = Callable[[Any, Context], AsyncIterator[Any]]
+from protocol.services import Kind, Method
 
 _LONGEST_TEXT = 1024
 _CUT = "...TRUNCATED"
 
 
-def service_handler(service: str, behaviours: Mapping[Method, Any]) -> grpc.GenericRpcHandler:
-    """Makes the handler of one service.
+class Context(Protocol):
+    """What a behaviour may ask about its call."""
 
-    Unlike `protocol.services.service_handler`, it parses messages itself, so that a body that is
-    no message of the right type ends in INVALID_ARGUMENT, and it turns ServiceError into a status.
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller gives up; None without a deadline."""
+        ...
+
+
+Unary = Callable[[Any, Context], Awaitable[Any]]
+Stream = Callable[[Any, Context], AsyncIterator[Any]]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One method as a face calls it.
+
+    Attributes:
+        path: The HTTP/2 path.
+        kind: Which sides stream.
+        run: A coroutine function, or an async generator function for a streaming method, of the
+            request's bytes (or an iterator of them) and a context, for the response's bytes. It
+            raises ServiceError.
+    """
+
+    path: str
+    kind: Kind
+    run: Any
+
+
+def handlers(behaviours: Mapping[Method, Any]) -> list[Handler]:
+    """Makes the handlers of a service.
+
+    A body that is no message of the right type ends in INVALID_ARGUMENT.
 
     Args:
-        service: The service's full name.
         behaviours: A coroutine function, or an async generator function for a streaming method,
             of request (or iterator of requests) and context.
     """
-    handlers = {method.name: _handler(method, run) for method, run in behaviours.items()}
-    return grpc.method_handlers_generic_handler(service, handlers)
+    wrap: dict[Kind, Any] = {
+        "unary_unary": _unary,
+        "unary_stream": _unary_stream,
+        "stream_stream": _stream_stream,
+    }
+    return [
+        Handler(method.path, method.kind, wrap[method.kind](method, behaviour))
+        for method, behaviour in behaviours.items()
+    ]
 
 
 def status_text(message: str) -> str:
@@ -54,44 +85,71 @@ def parse(message_type: Any, data: bytes) -> Any:
         ) from error
 
 
-def _handler(method: Method, behaviour: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    if method.kind == "unary_unary":
-        return grpc.unary_unary_rpc_method_handler(_unary(method, behaviour))
-    if method.kind == "unary_stream":
-        return grpc.unary_stream_rpc_method_handler(_unary_stream(method, behaviour))
-    return grpc.stream_stream_rpc_method_handler(_stream_stream(method, behaviour))
-
-
 def _unary(method: Method, behaviour: Unary) -> Any:
-    async def handle(data: bytes, context: Context) -> bytes:
-        try:
-            response = await behaviour(parse(method.request, data), context)
-        except ServiceError as error:
-            await context.abort(error.status, status_text(error.message))
+    async def run(data: bytes, context: Context) -> bytes:
+        response = await behaviour(parse(method.request, data), context)
         serialized: bytes = response.SerializeToString()
         return serialized
 
-    return handle
+    return run
 
 
 def _unary_stream(method: Method, behaviour: Stream) -> Any:
-    async def handle(data: bytes, context: Context) -> AsyncIterator[bytes]:
-        try:
-            async for response in behaviour(parse(method.request, data), context):
-                yield response.SerializeToString()
-        except ServiceError as error:
-            await context.abort(error.status, status_text(error.message))
+    async def run(data: bytes, context: Context) -> AsyncIterator[bytes]:
+        async for response in behaviour(parse(method.request, data), context):
+            yield response.SerializeToString()
 
-    return handle
+    return run
 
 
 def _stream_stream(method: Method, behaviour: Stream) -> Any:
-    async def handle(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+    async def run(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         requests = (parse(method.request, data) async for data in stream)
+        async for response in behaviour(requests, context):
+            yield response.SerializeToString()
+
+    return run
+
+
+class GrpcioHandlers(grpc.GenericRpcHandler):
+    """Handlers for a server of grpcio: it turns ServiceError into a status.
+
+    Args:
+        handlers: Of all services.
+    """
+
+    def __init__(self, handlers: Iterable[Handler]) -> None:
+        self._methods = {handler.path: _for_grpcio(handler) for handler in handlers}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Finds a method; None if there is none."""
+        return self._methods.get(handler_call_details.method)
+
+
+def _for_grpcio(handler: Handler) -> Any:
+    if handler.kind == "unary_unary":
+        return grpc.unary_unary_rpc_method_handler(_aborting(handler.run))
+    if handler.kind == "unary_stream":
+        return grpc.unary_stream_rpc_method_handler(_aborting_stream(handler.run))
+    return grpc.stream_stream_rpc_method_handler(_aborting_stream(handler.run))
+
+
+def _aborting(run: Any) -> Any:
+    async def answer(data: bytes, context: Any) -> Any:
         try:
-            async for response in behaviour(requests, context):
-                yield response.SerializeToString()
+            return await run(data, context)
         except ServiceError as error:
             await context.abort(error.status, status_text(error.message))
 
-    return handle
+    return answer
+
+
+def _aborting_stream(run: Any) -> Any:
+    async def answer(data: Any, context: Any) -> AsyncIterator[bytes]:
+        try:
+            async for response in run(data, context):
+                yield response
+        except ServiceError as error:
+            await context.abort(error.status, status_text(error.message))
+
+    return answer

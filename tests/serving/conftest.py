@@ -351,7 +351,13 @@ StartServer = Callable[..., Awaitable[RunningServer]]
 
 
 @pytest.fixture
-async def start_server() -> AsyncIterator[StartServer]:
+def grpc_face() -> str:
+    """The face that servers speak gRPC through; modules ask for both by overriding it."""
+    return "grpcio"
+
+
+@pytest.fixture
+async def start_server(grpc_face: str) -> AsyncIterator[StartServer]:
     """Starts servers with the given flags, on free ports, polling folders 20 times a second."""
     async with AsyncExitStack() as stack:
 
@@ -360,6 +366,7 @@ async def start_server() -> AsyncIterator[StartServer]:
                 "port": unused_port(),
                 "rest_api_port": unused_port(),
                 "file_system_poll_wait_seconds": 0.05,
+                "grpc_face": grpc_face,
             }
             chosen = ServerFlags(**(defaults | flags))
             server = ModelServer(chosen)
@@ -421,11 +428,12 @@ StartProcess = Callable[..., ServerProcess]
 
 
 @pytest.fixture
-def server_process(repository: Path) -> Iterator[StartProcess]:
+def server_process(repository: Path, grpc_face: str) -> Iterator[StartProcess]:
     """Starts `python -m serving` with the given flags, on free ports, and waits until it serves."""
     running: list[ServerProcess] = []
 
     def start(*flags: str, wait: bool = True) -> ServerProcess:
+        flags = (f"--grpc_face={grpc_face}", *flags)
         port, rest_port = unused_port(), unused_port()
         arguments = [f"--port={port}", f"--rest_api_port={rest_port}", *flags]
         process = subprocess.Popen(

@@ -18,6 +18,11 @@ from serving.server import channel_arguments
 X = np.ones((1, 3), np.float32)
 
 
+@pytest.fixture(params=["grpcio", "nghttp2"])
+def grpc_face(request) -> str:
+    return request.param
+
+
 # The life of versions, seen by a client.
 
 
@@ -135,9 +140,9 @@ async def test_batching_by_file(model_folders, start_server, tmp_path: Path) -> 
         batching_parameters_file=str(parameters),
     )
     answers = await asyncio.gather(
-        *(running.outputs("half", {"x": X * n}) for n in range(50)),
+        *(running.outputs("half", {"x": X * n}) for n in range(40)),
     )
-    assert [outputs["z"][0, 0] for outputs in answers] == [-n for n in range(50)]
+    assert [outputs["z"][0, 0] for outputs in answers] == [-n for n in range(40)]
     with pytest.raises(grpc.aio.AioRpcError, match="Task size 5 is larger than maximum"):
         await running.predict("half", {"x": np.ones((5, 3), np.float32)})
 
