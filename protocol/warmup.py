@@ -6,7 +6,7 @@ checksums of data that holds checksums stay useful.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,11 +68,16 @@ def read_warmup(path: Path, limit: int = MAX_RECORDS) -> list[Any]:
     return logs
 
 
-def frame_record(data: bytes) -> bytes:
-    """Frames one record for a TFRecord file."""
+def frame_record(data: bytes, checksum: Callable[[bytes], int] | None = None) -> bytes:
+    """Frames one record for a TFRecord file.
+
+    Args:
+        data: the record.
+        checksum: CRC-32C by a faster library than `crc32c`, for large records.
+    """
     length = struct.pack("<Q", len(data))
-    header = length + _FOOTER.pack(_masked_crc32c(length))
-    return header + data + _FOOTER.pack(_masked_crc32c(data))
+    header = length + _FOOTER.pack(_masked(crc32c(length)))
+    return header + data + _FOOTER.pack(_masked((checksum or crc32c)(data)))
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -91,13 +96,13 @@ def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
     if len(header) < _HEADER.size:
         raise DataLossError(_not_records(path, offset, "truncated record"))
     length, length_checksum = _HEADER.unpack(header)
-    if _masked_crc32c(header[:8]) != length_checksum:
+    if _masked(crc32c(header[:8])) != length_checksum:
         raise DataLossError(_not_records(path, offset, "corrupted record"))
     data = _read_exactly(stream, length)
     footer = stream.read(_FOOTER.size)
     if data is None or len(footer) < _FOOTER.size:
         raise DataLossError(_not_records(path, offset, "truncated record"))
-    if _masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
+    if _masked(crc32c(data)) != _FOOTER.unpack(footer)[0]:
         raise DataLossError(_not_records(path, offset, "corrupted record"))
     return data
 
@@ -148,6 +153,5 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def _masked_crc32c(data: bytes) -> int:
-    crc = crc32c(data)
+def _masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF

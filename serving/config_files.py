@@ -15,6 +15,7 @@ from serving.core.model_config import (
     AllVersions,
     LatestVersions,
     ModelConfig,
+    RequestLogConfig,
     SpecificVersions,
     VersionPolicy,
 )
@@ -85,7 +86,20 @@ def _model_config(model: Any) -> ModelConfig:
         platform=model.model_platform or _MODEL_TYPES.get(model.model_type, ""),
         policy=_version_policy(model.model_version_policy),
         labels=dict(model.version_labels),
+        request_log=_request_log(model.name, model.logging_config),
     )
+
+
+def _request_log(name: str, config: Any) -> RequestLogConfig | None:
+    prefix, rate = config.log_collector_config.filename_prefix, config.sampling_config.sampling_rate
+    if not rate:
+        return None
+    if not prefix or not 0 < rate <= 1:
+        raise InvalidRequestError(
+            f"logging_config of model {name} must have a filename_prefix and a sampling_rate in "
+            f"0..1; was {prefix!r}, {rate}"
+        )
+    return RequestLogConfig(prefix, rate)
 
 
 def _version_policy(policy: Any) -> VersionPolicy:

@@ -27,6 +27,7 @@ _LIFE = "Life cycle of versions"
 _BATCHING = "Batching"
 _RUNTIME = "Runtime"
 _WATCHING = "Monitoring"
+_ADMISSION = "Who may call"
 
 
 def _flag(default: Any, group: str, text: str) -> Any:
@@ -102,6 +103,24 @@ class ServerFlags:
     tensorflow_intra_op_parallelism: int = _flag(0, _RUNTIME, "threads within one operation")
     tensorflow_inter_op_parallelism: int = _flag(0, _RUNTIME, "operations run at once")
     saved_model_tags: str = _flag("serve", _RUNTIME, "tags of the graph in a SavedModel")
+    auth_tokens_file: str = _flag(
+        "",
+        _ADMISSION,
+        "text file with a client's name and its token on each line: calls must then carry "
+        "'authorization: Bearer TOKEN' (not in TensorFlow Serving)",
+    )
+    requests_per_second_per_client: float = _flag(
+        0.0, _ADMISSION, "calls beyond that are refused; 0 for no limit (not in TensorFlow Serving)"
+    )
+    request_burst_per_client: int = _flag(
+        100, _ADMISSION, "calls at once after a pause (not in TensorFlow Serving)"
+    )
+    access_log: str = _flag(
+        "",
+        _WATCHING,
+        "file that gets a line of JSON for each call, - for standard error "
+        "(not in TensorFlow Serving)",
+    )
     monitoring_config_file: str = _flag(
         "", _WATCHING, "text file (MonitoringConfig) with the path of the metrics page"
     )
@@ -114,6 +133,11 @@ class ServerFlags:
         if self.grpc_face not in (GRPCIO, NGHTTP2):
             raise InvalidRequestError(
                 f"--grpc_face must be {GRPCIO} or {NGHTTP2}; was {self.grpc_face}"
+            )
+        if self.requests_per_second_per_client < 0 or self.request_burst_per_client < 1:
+            raise InvalidRequestError(
+                "--requests_per_second_per_client must be at least 0, and "
+                "--request_burst_per_client at least 1"
             )
         for name in ("port", "rest_api_port"):
             if not 0 <= getattr(self, name) <= 65535:

@@ -20,12 +20,14 @@ from protocol.errors import InvalidRequestError, ServiceError, UnavailableError
 from protocol.services import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
 from serving import config_files
 from serving.config_files import DEFAULT_METRICS_PATH, SslOptions
+from serving.core.admission import Admission, Rate, read_tokens
 from serving.core.batching import BatchingOptions, BatchScheduler, unbatched
 from serving.core.data_plane import DataPlane
+from serving.core.file_writer import FileWriter
 from serving.core.loading import VersionLoader
 from serving.core.manager import LoadRetries, Manager
 from serving.core.metrics import ServerMetrics
-from serving.core.model_config import ModelConfig
+from serving.core.model_config import ModelConfig, RequestLogConfig
 from serving.core.source import FileSystemSource
 from serving.faces.grpc_face import ModelFace, PredictionFace
 from serving.faces.grpcio_server import GrpcioServer
@@ -36,6 +38,7 @@ from serving.faces.http_face import HttpFace, listening_socket
 from serving.faces.predict import PredictMethod
 from serving.faces.reflection import reflection_faces
 from serving.faces.rpc import Handler, handlers
+from serving.faces.shells import RequestLog, admitted, logged
 from serving.flags import GRPCIO, ServerFlags
 from serving.runtimes import RuntimeChooser, RuntimeOptions
 
@@ -70,6 +73,9 @@ class ModelServer:
         self._batching = self._read_batching()
         self._metrics_path = self._read_metrics_path()
         self._tls = self._read_tls()
+        self._admission = self._read_admission()
+        self._access_log = FileWriter(flags.access_log) if flags.access_log else None
+        self._request_log = RequestLog(self._request_logs)
         self._executors = _Executors(flags.num_load_threads or _CPUS, self._threads)
         self._scheduler = BatchScheduler(self._executors.runs, self._threads)
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
@@ -125,6 +131,9 @@ class ModelServer:
             log.warning("Some versions could not be unloaded in time")
             rested = False
         self._executors.shutdown()
+        self._request_log.close()
+        if self._access_log is not None:
+            self._access_log.close()
         return rested and self._scheduler.is_idle
 
     # Reading the configuration.
@@ -152,6 +161,17 @@ class ModelServer:
     def _read_tls(self) -> SslOptions | None:
         path = self._flags.ssl_config_file
         return config_files.read_ssl_options(path) if path else None
+
+    def _read_admission(self) -> Admission:
+        flags = self._flags
+        tokens = read_tokens(flags.auth_tokens_file) if flags.auth_tokens_file else {}
+        per_second = flags.requests_per_second_per_client
+        rate = Rate(per_second, flags.request_burst_per_client) if per_second else None
+        return Admission(tokens, rate)
+
+    def _request_logs(self) -> dict[str, RequestLogConfig]:
+        configs = self.source.configs
+        return {name: c.request_log for name, c in configs.items() if c.request_log is not None}
 
     @property
     def _threads(self) -> int:
@@ -225,7 +245,13 @@ class ModelServer:
             self.data_plane, tensor_content=self._flags.enable_serialization_as_tensor_content
         )
         found = [each for face in services.values() for each in handlers(face.behaviours())]
-        return [*found, predict.handler()]
+        return [self._in_shells(handler) for handler in (*found, predict.handler())]
+
+    def _in_shells(self, handler: Handler) -> Handler:
+        handler = self._request_log.wrap(handler)
+        if not self._admission.is_open:
+            handler = admitted(handler, self._admission)
+        return handler if self._access_log is None else logged(handler, self._access_log)
 
     async def _start_http(self) -> None:
         port = self._flags.rest_api_port

@@ -47,6 +47,14 @@ VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 
 @dataclass(frozen=True)
+class RequestLogConfig:
+    """Where samples of a model's requests are written, and the share of them, 0 to 1."""
+
+    filename_prefix: str
+    sampling_rate: float
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One served model: where its versions lie, which are wanted, and its labels."""
 
@@ -55,6 +63,7 @@ class ModelConfig:
     platform: str = "tensorflow"
     policy: VersionPolicy = LatestVersions()
     labels: Mapping[str, int] = field(default_factory=dict)
+    request_log: RequestLogConfig | None = None
 
     @property
     def folder(self) -> Path:

@@ -23,6 +23,18 @@ class Context(Protocol):
         """Seconds until the caller gives up; None without a deadline."""
         ...
 
+    def invocation_metadata(self) -> Any:
+        """Pairs of name and value that the caller added."""
+        ...
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        """Sets what goes out with the status."""
+        ...
+
+    def peer(self) -> str:
+        """The caller's address."""
+        ...
+
 
 Unary = Callable[[Any, Context], Awaitable[Any]]
 Stream = Callable[[Any, Context], AsyncIterator[Any]]
