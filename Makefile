@@ -139,6 +139,10 @@ smoke: $(READY) ## ask the server on PORT for its health, its versions of MODEL 
 bench: $(READY_DEV) published-$(MODEL) ## requests/s and latencies of MODEL beside the raw engines
 	@$(PY) -m tests.bench $(MODEL) --repository $(REPOSITORY) $(ARGS)
 
+.PHONY: soak
+soak: $(READY_DEV) ## minutes of swaps, overload, broken requests and faults against the server
+	@$(PY) -m tests.soak $(ARGS)
+
 ##@ Development
 .PHONY: test
 test: $(READY_DEV) ## run the tests with coverage
@@ -176,7 +180,7 @@ clean: ## remove the environment and caches; runs and published models stay
 
 # ---- how the environment is made ------------------------------------------------------------
 
-EVERYTHING := '.[serve,tensorflow,dev]'
+EVERYTHING := '.[serve,litert,tensorflow,dev]'
 
 # The first Python found that pyproject.toml allows.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \

@@ -151,7 +151,7 @@ def check_signature(expected: SignatureSpec, found: SignatureSpec) -> None:
 def check_inputs(spec: SignatureSpec, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
     """Checks the inputs of a request against the signature they are meant for.
 
-    Names are checked as TensorFlow Serving does, with its words; then dtype and shape.
+    Names and dtypes are refused in TensorFlow Serving's words, followed by what was expected.
 
     Args:
         spec: the signature that will run.
@@ -160,14 +160,76 @@ def check_inputs(spec: SignatureSpec, inputs: Mapping[str, npt.NDArray[Any]]) ->
     Raises:
         ContractError: wrong number of inputs, a wrong name, dtype, rank or fixed size.
     """
-    _check_input_names(spec, inputs)
+    check_input_names(spec, inputs)
+    check_input_dtypes(spec, inputs)
     for expected in spec.inputs:
         array = inputs.get(expected.name)
-        if array is not None and not _accepts(expected, array):
+        if array is not None and not _fits(expected, array):
+            raise ContractError(_expectation(spec, expected, array))
+
+
+def check_input_dtypes(spec: SignatureSpec, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Checks the dtypes of a request's inputs, in the words of TensorFlow's graphs.
+
+    Args:
+        spec: the signature that will run.
+        inputs: array of each input, by name; the names are those of the signature.
+
+    Raises:
+        ContractError: an input has another dtype than the signature's.
+    """
+    given = [tensor for tensor in spec.inputs if tensor.name in inputs]
+    for index, expected in enumerate(given):
+        array = inputs[expected.name]
+        if array.dtype != _numpy_dtype(expected.dtype):
             raise ContractError(
-                f'input "{expected.name}" of signature "{spec.name}": expected {expected}, '
-                f"got {_array_text(array)}"
+                f"Expects arg[{index}] to be {_graph_name(expected.dtype)} but "
+                f"{_graph_name(dtype_name(data_type(array.dtype)))} is provided; "
+                f"{_expectation(spec, expected, array)}"
             )
+
+
+def check_input_names(
+    spec: SignatureSpec,
+    inputs: Mapping[str, Any],
+    feed_names: Mapping[str, str] | None = None,
+) -> None:
+    """Checks which inputs a request has, in the words of TensorFlow Serving.
+
+    Args:
+        spec: the signature that will run.
+        inputs: the inputs, by name; their values are not looked at.
+        feed_names: name of each input's tensor in the graph; `feed_name`, where it is not given.
+
+    Raises:
+        ContractError: wrong number of inputs, or a wrong name.
+    """
+    expected = {tensor.name for tensor in spec.inputs}
+    if inputs.keys() == expected:
+        return
+    optional = {tensor.name for tensor in spec.inputs if tensor.optional}
+    if len(inputs) > len(expected) or (len(inputs) < len(expected) and not optional):
+        raise ContractError(
+            f"input size does not match signature: {len(inputs)}!={len(expected)} "
+            f"len({_set_text(inputs)}) != len({_set_text(expected)}). "
+            f"Sent extra: {_set_text(inputs.keys() - expected)}. "
+            f"Missing but required: {_set_text(expected - inputs.keys())}."
+        )
+    for tensor in spec.inputs:
+        if tensor.name not in inputs and not tensor.optional:
+            fed = (feed_names or {}).get(tensor.name) or feed_name(spec, tensor.name)
+            raise ContractError(
+                f"Signature input alias: {tensor.name}(feed name: {fed}) "
+                "not found in request and no default value provided. Inputs expected to be in "
+                f"the request {_set_text(inputs)}, or default input alias set: "
+                f"{','.join(sorted(optional))}"
+            )
+    if not inputs.keys() <= expected:
+        raise ContractError(
+            f"Inputs contains invalid name. Used request inputs: "
+            f"{','.join(sorted(inputs.keys() & expected))}, "
+            f"request input: {','.join(sorted(inputs))}"
+        )
 
 
 def signature_def(spec: SignatureSpec) -> Any:
@@ -208,37 +270,6 @@ def feed_name(spec: SignatureSpec, alias: str) -> str:
     return f"{spec.name}_{alias}:0"
 
 
-# Names, in the words of TensorFlow Serving.
-
-
-def _check_input_names(spec: SignatureSpec, inputs: Mapping[str, Any]) -> None:
-    expected = {tensor.name for tensor in spec.inputs}
-    if inputs.keys() == expected:
-        return
-    optional = {tensor.name for tensor in spec.inputs if tensor.optional}
-    if len(inputs) > len(expected) or (len(inputs) < len(expected) and not optional):
-        raise ContractError(
-            f"input size does not match signature: {len(inputs)}!={len(expected)} "
-            f"len({_set_text(inputs)}) != len({_set_text(expected)}). "
-            f"Sent extra: {_set_text(inputs.keys() - expected)}. "
-            f"Missing but required: {_set_text(expected - inputs.keys())}."
-        )
-    for tensor in spec.inputs:
-        if tensor.name not in inputs and not tensor.optional:
-            raise ContractError(
-                f"Signature input alias: {tensor.name}(feed name: {feed_name(spec, tensor.name)}) "
-                "not found in request and no default value provided. Inputs expected to be in "
-                f"the request {_set_text(inputs)}, or default input alias set: "
-                f"{','.join(sorted(optional))}"
-            )
-    if not inputs.keys() <= expected:
-        raise ContractError(
-            f"Inputs contains invalid name. Used request inputs: "
-            f"{','.join(sorted(inputs.keys() & expected))}, "
-            f"request input: {','.join(sorted(inputs))}"
-        )
-
-
 def _set_text(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
@@ -251,13 +282,26 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
     return DTYPES[data_type(name)]
 
 
-def _accepts(expected: TensorSpec, array: npt.NDArray[Any]) -> bool:
-    if array.dtype != _numpy_dtype(expected.dtype):
-        return False
+def _fits(expected: TensorSpec, array: npt.NDArray[Any]) -> bool:
     if expected.unknown_rank:
         return True
     return array.ndim == len(expected.shape) and all(
         size is None or size == came for size, came in zip(expected.shape, array.shape, strict=True)
+    )
+
+
+# Names of element types in the messages of TensorFlow's graphs, where they differ.
+_GRAPH_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
+
+
+def _graph_name(dtype: str) -> str:
+    return _GRAPH_NAMES.get(dtype, dtype)
+
+
+def _expectation(spec: SignatureSpec, expected: TensorSpec, array: npt.NDArray[Any]) -> str:
+    return (
+        f'input "{expected.name}" of signature "{spec.name}": expected {expected}, '
+        f"got {_array_text(array)}"
     )
 
 

@@ -116,6 +116,9 @@ PrometheusConfig = _serving("PrometheusConfig")
 SSLConfig = _serving("SSLConfig")
 PlatformConfigMap = _serving("PlatformConfigMap")
 PlatformConfig = _serving("PlatformConfig")
+SavedModelBundleSourceAdapterConfig = _serving("SavedModelBundleSourceAdapterConfig")
+SessionBundleConfig = _serving("SessionBundleConfig")
+SessionConfig = _serving("SessionConfig")
 
 # Logs and warm-up records.
 PredictionLog = _serving("PredictionLog")

@@ -33,12 +33,15 @@ class Prepared:
         rows: number of rows, which is that of the results too.
         batch_key: requests with equal keys may be merged into one run.
         context: what `finish` needs to know of the request.
+        pads: whether the tensors still mean the same with more at the end of their dimensions,
+            so that a server may be told to join requests of different shapes.
     """
 
     tensors: dict[str, Array]
     rows: int
     batch_key: Hashable
     context: Any = None
+    pads: bool = False
 
 
 class Pipeline(Protocol):
@@ -94,7 +97,7 @@ class TensorPipeline:
         rows = common_rows(columns)
         sizes = tuple((name, array.shape[1:]) for name, array in sorted(columns.items()))
         batch_key = (sizes, parameter_values(inputs, self._parameters))
-        return Prepared(tensors=dict(inputs), rows=rows, batch_key=batch_key)
+        return Prepared(tensors=dict(inputs), rows=rows, batch_key=batch_key, pads=True)
 
     def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
         """Joins the rows of all requests; their parameters are equal."""

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from protocol.errors import InvalidRequestError
 from protocol.messages import ModelSpec, PredictRequest, TensorProto, TensorShapeProto
-from protocol.tensors import from_content, to_ndarray, varint, write_tensor
+from protocol.tensors import from_content, read_shape, to_ndarray, varint, write_tensor
 
 Array = npt.NDArray[Any]
 
@@ -168,19 +168,19 @@ def read_tensor(data: memoryview) -> Array:
         raise InvalidRequestError(f"The bytes are not a TensorProto: {error}") from error
 
 
-def _scan_tensor(data: memoryview) -> tuple[int, Any, memoryview] | None:
+def _scan_tensor(data: memoryview) -> tuple[int, tuple[int, ...], memoryview] | None:
     """Finds dtype, shape and the memory of the values; None where they are not memory."""
     if data[0] != _DTYPE or data[1] > _LARGEST_TAG or data[2] != _SHAPE:
         return None
     dtype, end = data[1], len(data)
     size, start = _length(data, 3, end)
     place = start + size
-    shape = _read_shape(bytes(data[start:place]))
+    shape = _read_shape(bytes(data[start:place]), dtype)
     tag = data[place]
     size, start = _length(data, place + 1, end)
     if start + size != end:
         return None
-    if not size or (tag != _CONTENT and _PACKED.get((tag, dtype), 0) * _count(shape) != size):
+    if not size or (tag != _CONTENT and _PACKED.get((tag, dtype), 0) * prod(shape) != size):
         return None
     return dtype, shape, data[start:]
 
@@ -190,16 +190,12 @@ _PACKED = {(_FLOATS[0], _DT_FLOAT): 4, (_DOUBLES[0], _DT_DOUBLE): 8}
 
 
 @lru_cache(maxsize=4096)
-def _read_shape(data: bytes) -> Any:
-    """Reads a TensorShapeProto; callers share it and must not change it."""
+def _read_shape(data: bytes, dtype: int) -> tuple[int, ...]:
+    """Reads a TensorShapeProto."""
     try:
-        return TensorShapeProto.FromString(data)
+        return read_shape(TensorShapeProto.FromString(data), dtype)
     except DecodeError:
         raise _UnusualError from None
-
-
-def _count(shape: Any) -> int:
-    return -1 if shape.unknown_rank else prod(dim.size for dim in shape.dim)
 
 
 def write_response(

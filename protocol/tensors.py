@@ -220,19 +220,28 @@ def to_ndarray(proto: Any) -> npt.NDArray[Any]:
     return _read_field(proto, element, shape).reshape(shape)
 
 
-def from_content(dtype: int, shape: Any, content: bytes | memoryview) -> npt.NDArray[Any]:
+def from_content(
+    dtype: int, shape: tuple[int, ...], content: bytes | memoryview
+) -> npt.NDArray[Any]:
     """Reads an array from its parts.
 
     Args:
         dtype: value of the DataType enum.
-        shape: a TensorShapeProto.
+        shape: as `read_shape` gives it for this dtype.
         content: what `tensor_content` holds, not empty.
 
     Returns, Raises: as `to_ndarray`.
     """
-    element = _known_element(dtype)
-    sizes = _checked_shape(shape, element)
-    return _read_content(content, element, sizes).reshape(sizes)
+    return _read_content(content, _known_element(dtype), shape).reshape(shape)
+
+
+def read_shape(proto: Any, dtype: int) -> tuple[int, ...]:
+    """Reads a TensorShapeProto of a tensor with this value of the DataType enum.
+
+    Raises:
+        InvalidTensorError: as `to_ndarray`.
+    """
+    return _checked_shape(proto, _known_element(dtype))
 
 
 def _known_element(number: int) -> _Element:

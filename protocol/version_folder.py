@@ -30,6 +30,7 @@ SAMPLES_FOLDER = "samples"  # within the assets
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 ONNX_FILE = "model.onnx"
 ONNX_STEP_FILE = "step.onnx"
+TFLITE_FILE = "model.tflite"
 
 _CHUNK_BYTES = 1 << 20
 

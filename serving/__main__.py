@@ -12,7 +12,9 @@ from importlib import metadata
 
 from protocol.errors import InvalidRequestError, ServiceError
 from serving import flags as command_line
-from serving.flags import CommandLine, ServerFlags
+from serving.flags import CommandLine, ServerFlags, UsageError
+from serving.processes.member import Member
+from serving.processes.supervisor import supervise
 
 log = logging.getLogger("serving")
 
@@ -23,33 +25,41 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the server until it is told to stop.
 
     Returns:
-        The exit status: 0 after an orderly stop, 255 if it could not start.
+        The exit status: 0 after an orderly stop, 255 if it could not start, and after --help.
     """
     try:
         line = command_line.parse(arguments)
-    except InvalidRequestError as error:
+    except UsageError as error:
         print(error, command_line.usage(), sep="\n\n")
         return _FAILURE
+    except InvalidRequestError as error:
+        return _failure(error)
     if line.wants_version:
         print(_versions())
         return 0
     if line.wants_help:
         print(command_line.usage())
-        return 0
+        return _FAILURE
     if line.unknown:
         for argument in line.unknown:
             print(f"unknown argument: {argument}")
         print(command_line.usage(), flush=True)
     _start_logging(line)
     try:
+        if line.flags.server_processes > 1 and Member.from_environment() is None:
+            return asyncio.run(supervise(line.flags, arguments))
         rested = _run(line.flags)
     except ServiceError as error:
         log.error("Failed to start server: %s", error)
-        print(f"Failed to start server. Error: {error.status.name}: {error}")
-        return _FAILURE
+        return _failure(error)
     if not rested:
         os._exit(0)  # Worker threads that do not end must not keep the process alive.
     return 0
+
+
+def _failure(error: ServiceError) -> int:
+    print(f"Failed to start server. Error: {error.status.name}: {error}")
+    return _FAILURE
 
 
 def _run(flags: ServerFlags) -> bool:
@@ -58,7 +68,7 @@ def _run(flags: ServerFlags) -> bool:
 
 
 async def serve(flags: ServerFlags) -> bool:
-    """Serves until SIGTERM or SIGINT; a second one ends the process at once.
+    """Serves until SIGTERM or SIGINT; a second one ends the process at once. SIGHUP reloads.
 
     Returns:
         Whether everything came to rest.
@@ -71,6 +81,7 @@ async def serve(flags: ServerFlags) -> bool:
     stopping = asyncio.Event()
     _on_signals(stopping)
     server = ModelServer(flags)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_soon)
     start = asyncio.create_task(server.start())
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +125,8 @@ def _start_logging(line: CommandLine) -> None:
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
     )
     for name in line.ignored:
-        log.warning("--%s has no effect in this server", name)
+        reason = command_line.IGNORED_FLAGS[name].reason
+        log.warning("--%s has no effect in this server: %s", name, reason)
 
 
 def _versions() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,20 @@ from serving.core.model_config import (
     VersionPolicy,
 )
 
+log = logging.getLogger(__name__)
+
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+
+# Fields of BatchingParameters that are wrapped in a message, so that they can be left out.
+_BATCHING_VALUES = (
+    "max_batch_size",
+    "batch_timeout_micros",
+    "max_enqueued_batches",
+    "num_batch_threads",
+    "thread_pool_name",
+    "enable_large_batch_splitting",
+    "max_execution_batch_size",
+)
 
 # Values of the deprecated ModelConfig.model_type.
 _MODEL_TYPES = {1: "tensorflow"}
@@ -36,8 +50,38 @@ class SslOptions:
     client_verify: bool = False
 
 
-def read_text_proto(path: str | Path, message_type: Any) -> Any:
+@dataclass(frozen=True)
+class SessionThreads:
+    """Threads within one operation, and operations run at once; 0 leaves the choice."""
+
+    intra_op: int = 0
+    inter_op: int = 0
+
+
+@dataclass(frozen=True)
+class PlatformOptions:
+    """What a platform config file sets; it takes the place of the flags for the same.
+
+    Attributes:
+        session: Threads of a session.
+        batching: How requests are joined; None joins none.
+        saved_model_tags: Tags of the graph in a SavedModel; empty if not set.
+    """
+
+    session: SessionThreads = SessionThreads()
+    batching: BatchingOptions | None = None
+    saved_model_tags: tuple[str, ...] = ()
+
+
+def read_text_proto(
+    path: str | Path, message_type: Any, *, allow_unknown_field: bool = False
+) -> Any:
     """Parses a protobuf text file.
+
+    Args:
+        path: The file.
+        message_type: What it holds.
+        allow_unknown_field: Pass over fields that the message does not have.
 
     Raises:
         InvalidRequestError: The file can not be read, or is not such a message.
@@ -45,7 +89,10 @@ def read_text_proto(path: str | Path, message_type: Any) -> Any:
     try:
         text = Path(path).read_text(encoding="utf-8")
         return text_format.Parse(
-            text, message_type(), descriptor_pool=messages.POOL, allow_unknown_extension=False
+            text,
+            message_type(),
+            descriptor_pool=messages.POOL,
+            allow_unknown_field=allow_unknown_field,
         )
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"Can not read file '{path}': {error}") from error
@@ -123,36 +170,25 @@ def read_batching_options(path: str | Path, *, threads: int | None = None) -> Ba
     Raises:
         InvalidRequestError: The file can not be read, or holds an impossible value.
     """
-    message = read_text_proto(path, messages.BatchingParameters)
-    _check_allowed_sizes(message)
+    return batching_options(read_text_proto(path, messages.BatchingParameters), threads=threads)
+
+
+def batching_options(message: Any, *, threads: int | None = None) -> BatchingOptions:
+    """Reads a `BatchingParameters` message; see `read_batching_options`.
+
+    Raises:
+        InvalidRequestError: It holds an impossible value.
+    """
     values: dict[str, Any] = {
-        name: getattr(message, name).value
-        for name in (
-            "max_batch_size",
-            "batch_timeout_micros",
-            "max_enqueued_batches",
-            "num_batch_threads",
-            "thread_pool_name",
-        )
-        if message.HasField(name)
+        name: getattr(message, name).value for name in _BATCHING_VALUES if message.HasField(name)
     }
     if threads is not None:
         values["num_batch_threads"] = threads
-    return BatchingOptions(**values)
-
-
-def _check_allowed_sizes(message: Any) -> None:
-    sizes = list(message.allowed_batch_sizes)
-    if not sizes:
-        return
-    largest = message.max_batch_size.value if message.HasField("max_batch_size") else 1000
-    if sizes != sorted(set(sizes)):
-        raise InvalidRequestError(f"allowed_batch_sizes entries must be increasing; were {sizes}")
-    if sizes[-1] != largest:
-        raise InvalidRequestError(
-            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
-            f"{sizes[-1]}; expected {largest}"
-        )
+    return BatchingOptions(
+        **values,
+        allowed_batch_sizes=tuple(message.allowed_batch_sizes),
+        pad_variable_length_inputs=message.pad_variable_length_inputs,
+    )
 
 
 def read_metrics_path(path: str | Path) -> str:
@@ -190,6 +226,57 @@ def read_ssl_options(path: str | Path) -> SslOptions:
         ca=config.custom_ca.encode() or None,
         client_verify=config.client_verify,
     )
+
+
+def read_session_threads(path: str | Path) -> SessionThreads:
+    """Reads a session config file, a `tensorflow.ConfigProto`; its other fields change nothing.
+
+    Raises:
+        InvalidRequestError: The file can not be read, or is no protobuf text.
+    """
+    return _session_threads(_read_known_fields(path, messages.SessionConfig))
+
+
+def read_platform_options(path: str | Path) -> PlatformOptions:
+    """Reads a platform config file: what it says of the platform `tensorflow`.
+
+    Raises:
+        InvalidRequestError: The file can not be read, describes another kind of platform, or
+            holds an impossible value.
+    """
+    platforms = _read_known_fields(path, messages.PlatformConfigMap).platform_configs
+    if "tensorflow" not in platforms:
+        raise InvalidRequestError(
+            f"'{path}' must have the key \"tensorflow\"; found: {', '.join(platforms) or 'none'}"
+        )
+    packed = platforms["tensorflow"].source_adapter_config
+    adapter = messages.SavedModelBundleSourceAdapterConfig()
+    if not packed.Unpack(adapter):
+        raise InvalidRequestError(
+            f"'{path}': source_adapter_config must be a {adapter.DESCRIPTOR.full_name}; was "
+            f"{packed.TypeName() or 'not set'}"
+        )
+    legacy = adapter.legacy_config
+    has_batching = legacy.HasField("batching_parameters")
+    return PlatformOptions(
+        session=_session_threads(legacy.session_config),
+        batching=batching_options(legacy.batching_parameters) if has_batching else None,
+        saved_model_tags=tuple(legacy.saved_model_tags),
+    )
+
+
+def _session_threads(config: Any) -> SessionThreads:
+    return SessionThreads(config.intra_op_parallelism_threads, config.inter_op_parallelism_threads)
+
+
+def _read_known_fields(path: str | Path, message_type: Any) -> Any:
+    """Parses a file of a message of which we know a part, and tells what is passed over."""
+    try:
+        return read_text_proto(path, message_type)
+    except InvalidRequestError as error:
+        message = read_text_proto(path, message_type, allow_unknown_field=True)
+        log.warning("A part of the file changes nothing here: %s", error)
+        return message
 
 
 def command_line_model(name: str, base_path: str) -> ModelConfig:

@@ -7,6 +7,7 @@ have are reported with the usage, and the server starts all the same.
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,8 @@ GRPCIO, NGHTTP2 = "grpcio", "nghttp2"
 _CPUS = os.cpu_count() or 1
 
 _IN = " " * 6  # of the texts on the help page
+# Python's int and float also take spaces and underscores.
+_NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 _SWITCH_VALUES = {"true": True, "1": True, "false": False, "0": False}
 
 _GENERAL = "What to serve"
@@ -50,7 +53,21 @@ class ServerFlags:
     )
     port: int = _flag(8500, _PORTS, "TCP port of gRPC; 0 switches it off")
     grpc_socket_path: str = _flag("", _PORTS, "Unix socket on which gRPC listens as well")
-    rest_api_port: int = _flag(0, _PORTS, "TCP port of HTTP (metrics, health); 0 switches it off")
+    rest_api_port: int = _flag(
+        0, _PORTS, "TCP port of HTTP (REST, metrics, health); 0 switches it off"
+    )
+    rest_api_timeout_in_ms: int = _flag(
+        30_000, _PORTS, "how long a model may take for a REST request; 0 or less sets no limit"
+    )
+    rest_api_num_threads: int = _flag(
+        4 * _CPUS, _PORTS, "threads for large JSON texts; more than CPUs are not started"
+    )
+    rest_api_enable_cors_support: bool = _flag(
+        False, _PORTS, "let scripts of other origins read the answers of the REST API"
+    )
+    rest_api_max_body_bytes: int = _flag(
+        1 << 30, _PORTS, "largest body of a REST request (not in TensorFlow Serving)"
+    )
     ssl_config_file: str = _flag(
         "", _PORTS, "text file (SSLConfig) with key and certificates: gRPC then speaks TLS only"
     )
@@ -59,6 +76,12 @@ class ServerFlags:
         _PORTS,
         "grpcio or nghttp2; the second serves many more small requests per second "
         "(not in TensorFlow Serving)",
+    )
+    server_processes: int = _flag(
+        1,
+        _PORTS,
+        "processes that share the ports and take connections in turn; a small model then uses "
+        "more than one core (not in TensorFlow Serving)",
     )
     grpc_channel_arguments: str = _flag("", _PORTS, "gRPC options as name=value,name=value")
     grpc_max_threads: int = _flag(
@@ -79,6 +102,7 @@ class ServerFlags:
     max_num_load_retries: int = _flag(5, _LIFE, "further attempts after a failed load")
     load_retry_interval_micros: int = _flag(60_000_000, _LIFE, "microseconds between attempts")
     num_load_threads: int = _flag(0, _LIFE, "versions loaded at once; 0 means one per CPU")
+    num_unload_threads: int = _flag(0, _LIFE, "versions unloaded at once; 0 means one")
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, _LIFE, "let a new label name a version that is not loaded yet"
     )
@@ -102,6 +126,15 @@ class ServerFlags:
     )
     tensorflow_intra_op_parallelism: int = _flag(0, _RUNTIME, "threads within one operation")
     tensorflow_inter_op_parallelism: int = _flag(0, _RUNTIME, "operations run at once")
+    tensorflow_session_config_file: str = _flag(
+        "", _RUNTIME, "text file (tensorflow.ConfigProto) with these two, where no flag gives them"
+    )
+    platform_config_file: str = _flag(
+        "",
+        _RUNTIME,
+        "text file (PlatformConfigMap) with threads, tags and batching; it takes the place of "
+        "the flags for these",
+    )
     saved_model_tags: str = _flag("serve", _RUNTIME, "tags of the graph in a SavedModel")
     auth_tokens_file: str = _flag(
         "",
@@ -121,6 +154,18 @@ class ServerFlags:
         "file that gets a line of JSON for each call, - for standard error "
         "(not in TensorFlow Serving)",
     )
+    prefer_tflite_model: bool = _flag(
+        False, _RUNTIME, "run model.tflite where a version has one; needs the extra [litert]"
+    )
+    num_tflite_pools: int = _flag(
+        _CPUS, _RUNTIME, "pools of interpreters that a version's model.tflite is run by"
+    )
+    num_tflite_interpreters_per_pool: int = _flag(1, _RUNTIME, "interpreters in each pool")
+    enable_profiler: bool = _flag(
+        True,
+        _WATCHING,
+        "tensorflow.ProfilerService on the gRPC port, once a SavedModel has been loaded",
+    )
     monitoring_config_file: str = _flag(
         "", _WATCHING, "text file (MonitoringConfig) with the path of the metrics page"
     )
@@ -134,6 +179,14 @@ class ServerFlags:
             raise InvalidRequestError(
                 f"--grpc_face must be {GRPCIO} or {NGHTTP2}; was {self.grpc_face}"
             )
+        if self.server_processes < 1:
+            raise InvalidRequestError(
+                f"--server_processes must be at least 1; was {self.server_processes}"
+            )
+        if self.server_processes > 1 and self.grpc_socket_path:
+            raise InvalidRequestError(
+                "--grpc_socket_path can not be shared by several --server_processes"
+            )
         if self.requests_per_second_per_client < 0 or self.request_burst_per_client < 1:
             raise InvalidRequestError(
                 "--requests_per_second_per_client must be at least 0, and "
@@ -142,6 +195,9 @@ class ServerFlags:
         for name in ("port", "rest_api_port"):
             if not 0 <= getattr(self, name) <= 65535:
                 raise InvalidRequestError(f"--{name} must be 0..65535; was {getattr(self, name)}")
+        for name in ("rest_api_num_threads", "rest_api_max_body_bytes"):
+            if getattr(self, name) < 1:
+                raise InvalidRequestError(f"--{name} must be 1 or more; was {getattr(self, name)}")
         if self.batching_parameters_file and not self.enable_batching:
             raise InvalidRequestError("--batching_parameters_file needs --enable_batching")
         if all(
@@ -167,28 +223,37 @@ class ServerFlags:
         return self.tensorflow_inter_op_parallelism or self.tensorflow_session_parallelism
 
 
-# Accepted so that scripts made for TensorFlow Serving start; they change nothing here.
-IGNORED_FLAGS: dict[str, type] = {
-    "rest_api_num_threads": int,
-    "rest_api_timeout_in_ms": int,
-    "rest_api_enable_cors_support": bool,
-    "num_unload_threads": int,
-    "flush_filesystem_caches": bool,
-    "enable_signature_method_name_check": bool,
-    "tensorflow_session_config_file": str,
-    "platform_config_file": str,
-    "per_process_gpu_memory_fraction": float,
-    "prefer_tflite_model": bool,
-    "num_tflite_pools": int,
-    "num_tflite_interpreters_per_pool": int,
-    "enable_profiler": bool,
-    "use_alts_credentials": bool,
-    "remove_unused_fields_from_bundle_metagraph": bool,
-    "xla_cpu_compilation_enabled": bool,
-    "xla_gpu_compilation_enabled": bool,
-    "thread_pool_factory_config_file": str,
-    "mixed_precision": str,
-    "skip_initialize_tpu": bool,
+class UsageError(InvalidRequestError):
+    """A flag on the command line has a value that no such flag can have."""
+
+
+@dataclass(frozen=True)
+class IgnoredFlag:
+    """A flag that is accepted, so that scripts made for TensorFlow Serving start.
+
+    Attributes:
+        kind: Type of its value, which is checked.
+        reason: Why it changes nothing.
+    """
+
+    kind: type
+    reason: str
+
+
+_NO_XLA = "graphs are compiled as the SavedModel says"
+_NO_TPU = "there is no TPU support"
+
+IGNORED_FLAGS: dict[str, IgnoredFlag] = {
+    "flush_filesystem_caches": IgnoredFlag(bool, "the kernel gives such memory back by itself"),
+    "enable_signature_method_name_check": IgnoredFlag(bool, "signatures are judged by tensors"),
+    "per_process_gpu_memory_fraction": IgnoredFlag(float, "GPU memory is taken as needed"),
+    "use_alts_credentials": IgnoredFlag(bool, "--ssl_config_file secures connections"),
+    "remove_unused_fields_from_bundle_metagraph": IgnoredFlag(bool, "they are never kept"),
+    "xla_cpu_compilation_enabled": IgnoredFlag(bool, _NO_XLA),
+    "xla_gpu_compilation_enabled": IgnoredFlag(bool, _NO_XLA),
+    "thread_pool_factory_config_file": IgnoredFlag(str, "runs share the threads of batching"),
+    "mixed_precision": IgnoredFlag(str, "graphs run in the precision they were exported in"),
+    "skip_initialize_tpu": IgnoredFlag(bool, _NO_TPU),
 }
 
 
@@ -218,7 +283,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         arguments: What follows the program's name.
 
     Raises:
-        InvalidRequestError: A known flag has a value that it can not have.
+        UsageError: A known flag has a value of the wrong type.
+        InvalidRequestError: Flags contradict each other, or a value is out of its range.
     """
     types = {item.name: type(item.default) for item in fields(ServerFlags)}
     given: dict[str, Any] = {}
@@ -226,7 +292,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     unknown: list[str] = []
     for argument in arguments:
         name, has_value, text = argument.removeprefix("--").partition("=")
-        kind = types.get(name) or IGNORED_FLAGS.get(name)
+        kind = types.get(name) or (IGNORED_FLAGS[name].kind if name in IGNORED_FLAGS else None)
         if argument in ("--help", "--version"):
             continue
         if not argument.startswith("--") or kind is None or not (has_value or kind is bool):
@@ -249,13 +315,15 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 def _convert(name: str, kind: type, text: str) -> Any:
     if kind is bool:
         if text.lower() not in _SWITCH_VALUES:
-            raise InvalidRequestError(f"--{name} must be true, false, 1 or 0; was {text!r}")
+            raise UsageError(f"--{name} must be true, false, 1 or 0; was {text!r}")
         return _SWITCH_VALUES[text.lower()]
     try:
+        if kind is not str and not _NUMBER.fullmatch(text):
+            raise ValueError
         return kind(text)
     except ValueError:
         expected = {int: "a whole number", float: "a number"}[kind]
-        raise InvalidRequestError(f"--{name} must be {expected}; was {text!r}") from None
+        raise UsageError(f"--{name} must be {expected}; was {text!r}") from None
 
 
 def usage() -> str:
@@ -284,7 +352,7 @@ def usage() -> str:
     lines += [
         "",
         "Accepted for TensorFlow Serving's sake, without effect:",
-        *(f"  --{name}" for name in IGNORED_FLAGS),
+        *(f"  --{name}: {flag.reason}" for name, flag in IGNORED_FLAGS.items()),
         "",
         "  --help     prints this page",
         "  --version  prints the versions",

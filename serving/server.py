@@ -10,16 +10,27 @@ import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 from aiohttp import web
 
-from protocol.errors import InvalidRequestError, ServiceError, UnavailableError
-from protocol.services import HEALTH_SERVICE, MODEL_SERVICE, PREDICTION_SERVICE
+from protocol.errors import InvalidRequestError, ServiceError, UnavailableError, UnknownError
+from protocol.services import (
+    HANDLE_RELOAD_CONFIG,
+    HEALTH_SERVICE,
+    MODEL_SERVICE,
+    PREDICTION_SERVICE,
+)
 from serving import config_files
-from serving.config_files import DEFAULT_METRICS_PATH, SslOptions
+from serving.config_files import (
+    DEFAULT_METRICS_PATH,
+    PlatformOptions,
+    SessionThreads,
+    SslOptions,
+)
 from serving.core.admission import Admission, Rate, read_tokens
 from serving.core.batching import BatchingOptions, BatchScheduler, unbatched
 from serving.core.data_plane import DataPlane
@@ -36,17 +47,22 @@ from serving.faces.http2.connection import Limits
 from serving.faces.http2.server import Http2Server, tls_context
 from serving.faces.http_face import HttpFace, listening_socket
 from serving.faces.predict import PredictMethod
+from serving.faces.profiler import ProfilerFace
 from serving.faces.reflection import reflection_faces
-from serving.faces.rpc import Handler, handlers
+from serving.faces.rest.face import RestFace, RestOptions
+from serving.faces.rpc import Context, Handler, handlers
 from serving.faces.shells import RequestLog, admitted, logged
 from serving.flags import GRPCIO, ServerFlags
-from serving.runtimes import RuntimeChooser, RuntimeOptions
+from serving.processes.member import Member
+from serving.runtimes import RuntimeChooser, RuntimeOptions, profiler_address
 
 log = logging.getLogger(__name__)
 
 _CLOSING_S = 5.0
 _PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 _CPUS = os.cpu_count() or 1
+# More than base paths that may hang at the same time.
+_POLL_THREADS = 32
 # gRPC's channel arguments that the fast face knows: their field of Limits, and the field's unit.
 _LIMITS = (
     ("grpc.max_receive_message_length", "message_bytes", 1),
@@ -70,17 +86,25 @@ class ModelServer:
     def __init__(self, flags: ServerFlags) -> None:
         self._flags = flags
         self._configs = self._read_configs()
+        self._config_problem = ""
+        self._batching_by_folder: dict[Path, BatchingOptions] = {}
+        self._platform = self._read_platform()
         self._batching = self._read_batching()
         self._metrics_path = self._read_metrics_path()
         self._tls = self._read_tls()
         self._admission = self._read_admission()
         self._access_log = FileWriter(flags.access_log) if flags.access_log else None
         self._request_log = RequestLog(self._request_logs)
-        self._executors = _Executors(flags.num_load_threads or _CPUS, self._threads)
+        self._executors = _Executors(
+            loads=flags.num_load_threads or _CPUS,
+            unloads=flags.num_unload_threads or 1,
+            runs=self._threads,
+            json=min(flags.rest_api_num_threads, _CPUS),
+        )
         self._scheduler = BatchScheduler(self._executors.runs, self._threads)
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
         self.manager = self._make_manager()
-        self.source = FileSystemSource(self.manager.aspire)
+        self.source = FileSystemSource(self.manager.aspire, self._executors.polls)
         self.data_plane = DataPlane(
             self.manager,
             self.source,
@@ -90,7 +114,10 @@ class ModelServer:
             executor=self._executors.preparation,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
         )
+        self._profiler = ProfilerFace(profiler_address)
         self._grpc: Http2Server | GrpcioServer | None = None
+        self._member = Member.from_environment()
+        self._private: Http2Server | None = None
         self._http: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -102,6 +129,8 @@ class ModelServer:
         """
         await self.data_plane.configure(self._configs)
         self._watch()
+        if self._member is not None:
+            self._private = await self._start_private(self._member)
         if self._flags.port or self._flags.grpc_socket_path:
             self._grpc = await self._start_grpc()
             self._log_grpc()
@@ -116,13 +145,20 @@ class ModelServer:
         Returns:
             Whether everything came to rest; if not, threads are still at work.
         """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + drain_timeout_s
         self.data_plane.drain()
         for task in self._tasks:
             task.cancel()
         if self._grpc is not None:
             await self._grpc.stop(drain_timeout_s)
+        if self._private is not None:
+            await self._private.stop(0)
+        await self._profiler.close()
         if self._http is not None:
-            await self._http.cleanup()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(deadline - clock(), _CLOSING_S)):
+                    await self._http.cleanup()
         rested = True
         try:
             async with asyncio.timeout(_CLOSING_S):
@@ -134,7 +170,7 @@ class ModelServer:
         self._request_log.close()
         if self._access_log is not None:
             self._access_log.close()
-        return rested and self._scheduler.is_idle
+        return rested and self._scheduler.is_idle and self.source.is_idle
 
     # Reading the configuration.
 
@@ -148,11 +184,33 @@ class ModelServer:
 
     def _read_batching(self) -> BatchingOptions | None:
         flags = self._flags
+        if self._platform is not None:
+            return self._platform.batching
         if not flags.enable_batching:
             return None
         if flags.batching_parameters_file:
             return config_files.read_batching_options(flags.batching_parameters_file)
         return BatchingOptions(thread_pool_name="model_server_batch_threads")
+
+    def _read_platform(self) -> PlatformOptions | None:
+        path = self._flags.platform_config_file
+        return config_files.read_platform_options(path) if path else None
+
+    def _read_session_threads(self) -> SessionThreads:
+        """Those of the platform config file, else of the flags, else of the session's file."""
+        if self._platform is not None:
+            return self._platform.session
+        flags = self._flags
+        path = flags.tensorflow_session_config_file
+        given = config_files.read_session_threads(path) if path else SessionThreads()
+        return SessionThreads(
+            flags.intra_op_threads or given.intra_op, flags.inter_op_threads or given.inter_op
+        )
+
+    def _read_tags(self) -> tuple[str, ...]:
+        if self._platform is not None and self._platform.saved_model_tags:
+            return self._platform.saved_model_tags
+        return tuple(self._flags.saved_model_tags.split(","))
 
     def _read_metrics_path(self) -> str:
         path = self._flags.monitoring_config_file
@@ -177,46 +235,65 @@ class ModelServer:
     def _threads(self) -> int:
         return self._batching.num_batch_threads if self._batching is not None else _CPUS
 
+    @property
+    def _rest_options(self) -> RestOptions:
+        flags = self._flags
+        return RestOptions(
+            timeout_s=flags.rest_api_timeout_in_ms / 1e3
+            if flags.rest_api_timeout_in_ms > 0
+            else None,
+            enable_cors=flags.rest_api_enable_cors_support,
+            max_body_bytes=flags.rest_api_max_body_bytes,
+        )
+
     def _batching_of(self, folder: Path) -> BatchingOptions:
-        """The batching options of a version folder."""
+        """The batching options of a version folder, as they were when it was loaded."""
+        if folder not in self._batching_by_folder:
+            return self._read_batching_of(folder)
+        return self._batching_by_folder[folder]
+
+    def _read_batching_of(self, folder: Path) -> BatchingOptions:
         if self._batching is None:
-            return unbatched(self._threads)
-        if not self._flags.enable_per_model_batching_parameters:
-            return self._batching
-        path = folder / _PER_MODEL_BATCHING_FILE
-        if not path.is_file():
-            return unbatched(self._threads)
-        options = config_files.read_batching_options(path)
-        return replace(options, num_batch_threads=self._threads)
+            options = unbatched(self._threads)
+        elif not self._flags.enable_per_model_batching_parameters:
+            options = self._batching
+        elif (path := folder / _PER_MODEL_BATCHING_FILE).is_file():
+            options = config_files.read_batching_options(path, threads=self._threads)
+        else:
+            options = unbatched(self._threads)
+        self._batching_by_folder[folder] = options
+        return options
 
     # Building the parts.
 
     def _make_manager(self) -> Manager:
-        flags = self._flags
+        flags, threads = self._flags, self._read_session_threads()
         runtimes = RuntimeChooser(
             RuntimeOptions(
                 runtime=flags.runtime,
-                intra_op_threads=flags.intra_op_threads,
-                inter_op_threads=flags.inter_op_threads,
-                saved_model_tags=tuple(flags.saved_model_tags.split(",")),
+                intra_op_threads=threads.intra_op,
+                inter_op_threads=threads.inter_op,
+                saved_model_tags=self._read_tags(),
+                prefer_tflite=flags.prefer_tflite_model,
+                tflite_interpreters=flags.num_tflite_pools * flags.num_tflite_interpreters_per_pool,
             )
         )
         loader = VersionLoader(
             runtimes,
             self.metrics.tf,
-            check_folder=self._batching_of,
+            check_folder=self._read_batching_of,
             warm_up=flags.enable_model_warmup,
             warm_up_iterations=flags.num_request_iterations_for_warmup,
         )
         retries = LoadRetries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6)
-        return Manager(loader, self._executors.loads, retries)
+        return Manager(loader, self._executors.loads, retries, self._executors.unloads)
 
     async def _start_grpc(self) -> Http2Server | GrpcioServer:
         """Opens the gRPC ports on the face that the flags choose."""
         arguments = channel_arguments(self._flags.grpc_channel_arguments)
-        tls = self._tls
+        tls, shared = self._tls, self._member is not None
         if self._flags.grpc_face == GRPCIO:
-            server = GrpcioServer(self._handlers(), arguments)
+            server = GrpcioServer(self._handlers(), arguments, shared=shared)
             if self._flags.port:
                 await server.listen(self._flags.port, _grpcio_credentials(tls) if tls else None)
             if self._flags.grpc_socket_path:
@@ -225,7 +302,8 @@ class ModelServer:
             return server
         fast = Http2Server(self._handlers(), limits_of(arguments))
         if self._flags.port:
-            await fast.listen(self._flags.port, _tls_context(tls) if tls else None)
+            context = _tls_context(tls) if tls else None
+            await fast.listen(self._flags.port, context, shared=shared)
         if self._flags.grpc_socket_path:
             await fast.listen_unix(self._flags.grpc_socket_path)
         return fast
@@ -245,7 +323,30 @@ class ModelServer:
             self.data_plane, tensor_content=self._flags.enable_serialization_as_tensor_content
         )
         found = [each for face in services.values() for each in handlers(face.behaviours())]
-        return [self._in_shells(handler) for handler in (*found, predict.handler())]
+        if self._flags.enable_profiler:
+            found += self._profiler.handlers()
+        by_path = {handler.path: handler for handler in (*found, predict.handler())}
+        if self._member is not None:
+            own = by_path[HANDLE_RELOAD_CONFIG.path]
+            by_path[own.path] = replace(own, run=partial(self._reload_all, self._member, own))
+        return [self._in_shells(handler) for handler in by_path.values()]
+
+    async def _reload_all(
+        self, member: Member, own: Handler, data: bytes, context: Context
+    ) -> bytes:
+        answer: bytes = await own.run(data, context)
+        await member.reload_others(data)
+        return answer
+
+    async def _start_private(self, member: Member) -> Http2Server:
+        """Opens the socket on which the other processes reach this one."""
+        reload = ModelFace(self.data_plane)
+        [handler] = [
+            each for each in handlers(reload.behaviours()) if each.path == HANDLE_RELOAD_CONFIG.path
+        ]
+        own = Http2Server(member.handlers(self.metrics.render, handler.run), Limits())
+        await own.listen_unix(member.socket_path)
+        return own
 
     def _in_shells(self, handler: Handler) -> Handler:
         handler = self._request_log.wrap(handler)
@@ -260,14 +361,25 @@ class ModelServer:
         if port == self._flags.port:
             log.error("--rest_api_port is the gRPC port %d: HTTP is switched off", port)
             return
-        face = HttpFace(self.data_plane, self.metrics, self._metrics_path)
-        self._http = web.AppRunner(face.application(), access_log=None, shutdown_timeout=_CLOSING_S)
+        rest = RestFace(self.data_plane, self.metrics, self._executors.json, self._rest_options)
+        face = HttpFace(self.data_plane, self._metrics_page, self._metrics_path, rest)
+        self._http = web.AppRunner(
+            face.application(),
+            access_log=None,
+            shutdown_timeout=max(self._flags.drain_timeout_seconds, _CLOSING_S),
+            auto_decompress=False,  # the REST face unpacks, with a limit
+        )
         await self._http.setup()
         try:
-            await web.SockSite(self._http, listening_socket(port)).start()
+            listening = listening_socket(port, shared=self._member is not None)
+            await web.SockSite(self._http, listening).start()
         except OSError as error:
             raise UnavailableError(f"Can not listen on port {port}: {error}") from error
         log.info("Exporting HTTP/REST API at:localhost:%d ...", port)
+
+    async def _metrics_page(self) -> bytes:
+        own = self.metrics.render()
+        return own if self._member is None else await self._member.merged_metrics(own)
 
     def _log_grpc(self) -> None:
         if self._flags.port:
@@ -286,21 +398,33 @@ class ModelServer:
 
     async def _watch_config_file(self, interval_s: float) -> None:
         """Applies every change of the model config file; a wrong file changes nothing."""
-        applied: Sequence[ModelConfig] = self._configs
-        problem = ""
         while True:
             await asyncio.sleep(interval_s)
-            try:
-                path = self._flags.model_config_file
-                configs = await asyncio.to_thread(config_files.read_model_configs, path)
-                if configs != applied:
-                    applied = configs
-                    await self.data_plane.reload(configs)
-                problem = ""
-            except ServiceError as error:
-                if str(error) != problem:
-                    log.error("The model config file is not applied: %s", error)
-                problem = str(error)
+            await self._reload(unchanged_too=False)
+
+    def reload_soon(self) -> None:
+        """Begins to apply the model config file as it is now, and to look for new versions."""
+        log.info("Reloading")
+        works = self._reload(unchanged_too=True) if self._flags.model_config_file else None
+        self._spawn(works or self.source.poll())
+
+    async def _reload(self, *, unchanged_too: bool) -> None:
+        path = self._flags.model_config_file
+        problem = ""
+        try:
+            configs = await asyncio.to_thread(config_files.read_model_configs, path)
+            if unchanged_too or configs != self._configs:
+                await self.data_plane.reload(configs)
+            self._configs = configs
+        except UnknownError as error:
+            # The new models that failed are tried again by themselves.
+            self._configs = configs
+            problem = f"The model config file is applied, but {error}"
+        except ServiceError as error:
+            problem = f"The model config file is not applied: {error}"
+        if problem and problem != self._config_problem:
+            log.error("%s", problem)
+        self._config_problem = problem
 
     def _spawn(self, work: Any) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -309,13 +433,16 @@ class ModelServer:
 class _Executors:
     """The server's threads, apart by purpose so that none waits for another's work."""
 
-    def __init__(self, load_threads: int, run_threads: int) -> None:
-        self.loads = ThreadPoolExecutor(load_threads, "load")
-        self.runs = ThreadPoolExecutor(run_threads, "run")
+    def __init__(self, loads: int, unloads: int, runs: int, json: int) -> None:
+        self.loads = ThreadPoolExecutor(loads, "load")
+        self.unloads = ThreadPoolExecutor(unloads, "unload")
+        self.polls = ThreadPoolExecutor(_POLL_THREADS, "poll")
+        self.runs = ThreadPoolExecutor(runs, "run")
         self.preparation = ThreadPoolExecutor(_CPUS, "prepare")
+        self.json = ThreadPoolExecutor(json, "json")
 
     def shutdown(self) -> None:
-        for executor in (self.loads, self.runs, self.preparation):
+        for executor in vars(self).values():
             executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -191,8 +191,15 @@ class TestImports:
         "export": ["tensorflow"],
         "models": ["tensorflow"],
     }
-    # The server's saved_model runtime, the compiler of the protocol files, client metrics, drawing.
-    OPTIONAL: ClassVar = {"tensorflow", "grpc_tools", "prometheus_client", "PIL"}
+    # The runtimes of SavedModels and of LiteRT, the protocol's compiler, client metrics, drawing.
+    OPTIONAL: ClassVar = {
+        "tensorflow",
+        "ai_edge_litert",
+        "flatbuffers",
+        "grpc_tools",
+        "prometheus_client",
+        "PIL",
+    }
 
     @pytest.mark.parametrize("package", EXTRAS)
     def test_a_package_imports_what_its_extra_installs(

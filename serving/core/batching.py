@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
@@ -30,17 +31,21 @@ from protocol.errors import (
     UnavailableError,
 )
 from protocol.pipelines import Prepared
+from serving.core.batch_shape import Part, fill_up, has_rows, pad_alike, ragged_key, split
 from serving.core.servable import Servable, Tensors
 
 log = logging.getLogger(__name__)
 
 Result = Tensors | ServiceError
 
+# The answer to a part of a request while others have still to come.
+_UNFINISHED: Tensors = {}
+
 # Waiting requests per queue where batching is off.
 _UNBATCHED_QUEUE = 1000
 
 # A run this short, on this little input, is done in the event loop itself.
-_LIGHT_RUN_S = 0.0003
+_LIGHT_RUN_S = 0.002
 _LIGHT_BYTES = 8192
 _FORGETTING = 0.9
 
@@ -57,6 +62,13 @@ class BatchingOptions:
         num_batch_threads: Runs that may be under way at once, over all models.
         thread_pool_name: Metric label.
         max_batch_requests: Most requests in one run; 1 switches batching off.
+        allowed_batch_sizes: Rows that a run may have, in increasing order; a smaller run is
+            filled up to the next of them. Empty allows every size.
+        pad_variable_length_inputs: Join requests whose tensors differ in other dimensions than
+            the first, padded to one shape.
+        enable_large_batch_splitting: Cut a request that is larger than a run into parts.
+        max_execution_batch_size: Most rows in one run where requests are cut; None stands for
+            max_batch_size.
     """
 
     max_batch_size: int | None = 1000
@@ -65,6 +77,10 @@ class BatchingOptions:
     num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     thread_pool_name: str = "batch_threads"
     max_batch_requests: int | None = None
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -72,15 +88,54 @@ class BatchingOptions:
             ("batch_timeout_micros", 0),
             ("max_enqueued_batches", 1),
             ("num_batch_threads", 1),
+            ("max_execution_batch_size", 1),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InvalidRequestError(f"{name} must be at least {least}; was {value}")
+        self._check_splitting()
+        self._check_allowed_sizes()
+
+    def _check_splitting(self) -> None:
+        largest, request = self.largest_run, self.max_batch_size
+        if largest is not None and request is not None and largest > request:
+            raise InvalidRequestError(
+                "max_batch_size must be greater than or equal to max_execution_batch_size; "
+                f"max_batch_size was {request} and max_execution_batch_size was {largest}"
+            )
+
+    def _check_allowed_sizes(self) -> None:
+        sizes = self.allowed_batch_sizes
+        if not sizes:
+            return
+        if list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
+            raise InvalidRequestError(
+                f"allowed_batch_sizes entries must be increasing; were {list(sizes)}"
+            )
+        if sizes[-1] not in (self.max_batch_size, self.largest_run):
+            raise InvalidRequestError(
+                "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
+                f"{sizes[-1]}; expected {self.max_batch_size}"
+            )
+
+    @property
+    def largest_run(self) -> int | None:
+        """Most rows in one run; None lifts the limit."""
+        if self.enable_large_batch_splitting and self.max_execution_batch_size is not None:
+            return self.max_execution_batch_size
+        return self.max_batch_size
 
     @property
     def room(self) -> int:
         """What may wait in a queue, counted in rows, or in requests where rows have no limit."""
-        return self.max_enqueued_batches * (self.max_batch_size or 1)
+        room = self.max_enqueued_batches * (self.largest_run or 1)
+        # The largest request finds room in an empty queue.
+        return max(room, self.max_batch_size or 1)
+
+    def filled_up(self, rows: int) -> int:
+        """The rows that a run of so many rows gets."""
+        sizes = self.allowed_batch_sizes
+        return sizes[bisect_left(sizes, rows)] if sizes and rows <= sizes[-1] else rows
 
     def cost(self, item: Prepared) -> int:
         """What a request takes of the room; an empty one takes some too."""
@@ -104,8 +159,17 @@ class BatchObserver(Protocol):
         """The queue holds `tasks` requests now."""
         ...
 
-    def started(self, rows: Sequence[int], waits_s: Sequence[float]) -> None:
-        """A run starts; its requests have these rows and waited this long."""
+    def started(
+        self, rows: int, filled_up: int, requests: Sequence[int], waits_s: Sequence[float]
+    ) -> None:
+        """A run starts.
+
+        Args:
+            rows: Rows of its requests.
+            filled_up: Rows that it has with padding.
+            requests: Rows of each request; one that runs in parts is told with its first.
+            waits_s: How long each request or part waited.
+        """
         ...
 
     def finished(self, seconds: float) -> None:
@@ -113,36 +177,48 @@ class BatchObserver(Protocol):
         ...
 
 
-def run_batch(servable: Servable, signature: str, items: Sequence[Prepared]) -> list[Result]:
+_AS_THEY_COME = BatchingOptions()
+
+
+def run_batch(
+    servable: Servable,
+    signature: str,
+    items: Sequence[Prepared],
+    options: BatchingOptions = _AS_THEY_COME,
+) -> list[Result]:
     """Runs requests together; if that fails, each alone, so that only the guilty ones fail.
 
     Args:
         servable: What to run.
         signature: The signature they ask for.
-        items: Prepared requests of one batch key.
+        items: Prepared requests, or parts of some, of one batch key.
+        options: Tell how tensors are padded.
 
     Returns:
         For each request its outputs or its error, in order.
     """
     if len(items) > 1:
         try:
-            return _run_merged(servable, signature, items)
+            return _run_merged(servable, signature, items, options)
         except Exception as error:
             log.info("A batch of %d requests failed and runs one by one: %s", len(items), error)
-    return [_run_alone(servable, signature, item) for item in items]
+    return [_run_alone(servable, signature, item, options) for item in items]
 
 
-def _run_merged(servable: Servable, signature: str, items: Sequence[Prepared]) -> list[Result]:
-    outputs = servable.run(signature, servable.merge(signature, items))
+def _run_merged(
+    servable: Servable, signature: str, items: Sequence[Prepared], options: BatchingOptions
+) -> list[Result]:
+    alike = pad_alike(items) if options.pad_variable_length_inputs and items[0].pads else items
+    tensors = servable.merge(signature, alike)
     rows = sum(item.rows for item in items)
-    for name, values in outputs.items():
-        if values.ndim == 0:
-            raise FailedPreconditionError(f"Batched output tensor has 0 dimensions: {name}")
-        if len(values) != rows:
-            raise FailedPreconditionError(
-                "Batched output tensor's 0th dimension does not equal the sum of the 0th "
-                f"dimension sizes of the input tensors: {name} has {len(values)}, expected {rows}"
-            )
+    filled_up = options.filled_up(rows)
+    if filled_up > rows > 0:
+        tensors = fill_up(tensors, min(rows - items[-1].rows, rows - 1), filled_up - rows)
+        outputs = servable.run(signature, tensors)
+        _check_rows(outputs, filled_up)
+    else:
+        outputs = servable.run(signature, tensors)
+        _check_rows(outputs, rows)
     results: list[Result] = []
     start = 0
     for item in items:
@@ -152,17 +228,50 @@ def _run_merged(servable: Servable, signature: str, items: Sequence[Prepared]) -
     return results
 
 
-def _run_alone(servable: Servable, signature: str, item: Prepared) -> Result:
+def _check_rows(outputs: Tensors, rows: int) -> None:
+    for name, values in outputs.items():
+        if values.ndim == 0:
+            raise FailedPreconditionError(f"Batched output tensor has 0 dimensions: {name}")
+        if len(values) != rows:
+            raise FailedPreconditionError(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th "
+                f"dimension sizes of the input tensors: {name} has {len(values)}, expected {rows}"
+            )
+
+
+def _run_alone(
+    servable: Servable, signature: str, item: Prepared, options: BatchingOptions
+) -> Result:
     try:
-        outputs = servable.run(signature, servable.merge(signature, [item]))
+        outputs = _outputs_alone(servable, signature, item, options)
+        if isinstance(item, Part):
+            _check_rows(outputs, item.rows)
     except Exception as error:
         return _as_service_error(error)
     return _finish(servable, signature, outputs, item)
 
 
+def _outputs_alone(
+    servable: Servable, signature: str, item: Prepared, options: BatchingOptions
+) -> Tensors:
+    """The raw outputs of one request, filled up where its tensors and outputs have rows."""
+    tensors = servable.merge(signature, [item])
+    filled_up = options.filled_up(item.rows)
+    if filled_up > item.rows > 0 and has_rows(item):
+        outputs = servable.run(signature, fill_up(tensors, 0, filled_up - item.rows))
+        if all(values.ndim and len(values) == filled_up for values in outputs.values()):
+            return {name: values[: item.rows] for name, values in outputs.items()}
+    return servable.run(signature, tensors)
+
+
 def _finish(servable: Servable, signature: str, outputs: Tensors, item: Prepared) -> Result:
     try:
-        return servable.finish(signature, outputs, item)
+        if not isinstance(item, Part):
+            return servable.finish(signature, outputs, item)
+        joined = item.whole.add(item.place, outputs)
+        if joined is None:
+            return _UNFINISHED
+        return servable.finish(signature, joined, item.whole.item)
     except Exception as error:
         return _as_service_error(error)
 
@@ -175,13 +284,16 @@ def _as_service_error(error: Exception) -> ServiceError:
 
 
 class _Task:
-    """One waiting or running request."""
+    """One waiting or running request, or a part of one; its parts have their future in common."""
 
-    __slots__ = ("arrived", "future", "item", "running", "timer")
+    __slots__ = ("arrived", "deadline", "future", "item", "running", "timer")
 
-    def __init__(self, item: Prepared, future: asyncio.Future[Tensors]) -> None:
+    def __init__(
+        self, item: Prepared, future: asyncio.Future[Tensors], deadline: float | None
+    ) -> None:
         self.item = item
         self.future = future
+        self.deadline = deadline
         self.arrived = time.perf_counter()
         self.running = False
         self.timer: asyncio.TimerHandle | None = None
@@ -191,6 +303,8 @@ class _Task:
             self.timer.cancel()
 
     def resolve(self, result: Result) -> None:
+        if result is _UNFINISHED:
+            return
         self.stop_timer()
         if self.future.done():
             return
@@ -231,6 +345,9 @@ class BatchQueue:
         self._observer = observer
         self._scheduler = scheduler
         self._options = options
+        self._largest_run = options.largest_run
+        self._splits = options.largest_run != options.max_batch_size
+        self._pads = options.pad_variable_length_inputs
         self._waiting: dict[Hashable, deque[_Task]] = {}
         self._tasks = 0
         self._load = 0
@@ -265,13 +382,27 @@ class BatchQueue:
         self.check_rows(item.rows)
         self._make_room(item)
         loop = asyncio.get_running_loop()
-        task = _Task(item, loop.create_future())
+        future: asyncio.Future[Tensors] = loop.create_future()
+        if self._is_split(item):
+            tasks = [_Task(part, future, deadline) for part in split(item, self._largest_run or 1)]
+        else:
+            tasks = [_Task(item, future, deadline)]
         if deadline is not None:
-            task.timer = loop.call_at(deadline, task.expire)
-        self._waiting.setdefault(item.batch_key, deque()).append(task)
-        self._count(1, item)
+            timer = loop.call_at(deadline, tasks[0].expire)
+            for task in tasks:
+                task.timer = timer
+        key = ragged_key(item) if self._pads else item.batch_key
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = deque()
+        for task in tasks:
+            waiting.append(task)
+            self._count(1, task.item)
         self._scheduler.wake(self)
-        return task.future
+        return future
+
+    def _is_split(self, item: Prepared) -> bool:
+        return self._splits and item.rows > (self._largest_run or item.rows) and has_rows(item)
 
     def take(self) -> list[_Task]:
         """Takes the next batch out of the queue; empty while it is worth waiting for more."""
@@ -285,11 +416,18 @@ class BatchQueue:
         batch = self._fill(group)
         if not group:
             del self._waiting[key]
-        now = time.perf_counter()
-        self._observer.started(
-            [task.item.rows for task in batch], [now - task.arrived for task in batch]
-        )
+        if batch:
+            self._announce(batch)
         return batch
+
+    def _announce(self, batch: Sequence[_Task]) -> None:
+        now = time.perf_counter()
+        sizes = [task.item.rows for task in batch]
+        rows = sum(sizes)
+        if self._splits:
+            sizes = [size for task in batch for size in _request_rows(task.item)]
+        waits_s = [now - task.arrived for task in batch]
+        self._observer.started(rows, self._options.filled_up(rows), sizes, waits_s)
 
     def run(self, items: Sequence[Prepared]) -> tuple[list[Result], float]:
         """Answers a batch, and tells how much processor time this thread spent on it."""
@@ -310,8 +448,11 @@ class BatchQueue:
         """Moves tasks from the head of `group` into a batch, up to the limits."""
         batch: list[_Task] = []
         rows = 0
+        now = asyncio.get_running_loop().time()
         while group and self._fits(len(batch), rows + group[0].item.rows):
             task = group.popleft()
+            if task.deadline is not None and task.deadline <= now:
+                task.expire()
             if task.future.done():
                 self._discard(task)
                 continue
@@ -326,7 +467,7 @@ class BatchQueue:
         if requests == 0:
             return True
         return (options.max_batch_requests is None or requests < options.max_batch_requests) and (
-            options.max_batch_size is None or rows <= options.max_batch_size
+            self._largest_run is None or rows <= self._largest_run
         )
 
     def _is_due(self, group: deque[_Task]) -> bool:
@@ -350,7 +491,7 @@ class BatchQueue:
         if self._load > room:
             self._drop_finished()
         if self._load > room:
-            batches = -(-self._load // (self._options.max_batch_size or 1))
+            batches = -(-self._load // (self._largest_run or 1))
             raise UnavailableError(
                 "The batch scheduling queue to which this task was submitted is full; currently "
                 f"{batches} batches enqueued and max_enqueued_batches is "
@@ -382,6 +523,13 @@ class BatchQueue:
         self._tasks += sign
         self._load += sign * self._options.cost(item)
         self._observer.queued(self._tasks)
+
+
+def _request_rows(item: Prepared) -> tuple[int, ...]:
+    """The rows of the request that begins here; a part that is not the first begins none."""
+    if not isinstance(item, Part):
+        return (item.rows,)
+    return (item.whole.item.rows,) if item.place == 0 else ()
 
 
 class Pace:

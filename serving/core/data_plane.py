@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from protocol.errors import (
     UnknownError,
 )
 from protocol.pipelines import Prepared
-from serving.core.batching import BatchingOptions, BatchQueue, BatchScheduler, run_batch
+from serving.core.batching import BatchingOptions, BatchQueue, BatchScheduler, Result, run_batch
 from serving.core.manager import Manager, ModelChoice
 from serving.core.metrics import UNKNOWN_MODEL, QueueMetrics, Recorder, ServerMetrics
 from serving.core.model_config import ModelConfig, check_model_configs
@@ -41,6 +41,7 @@ from serving.core.servable import (
     VersionStatus,
 )
 from serving.core.source import FileSystemSource
+from serving.core.work_time import work_time
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,21 @@ _MOST_STRINGS = 1 << 20
 # Large inputs that may be under preparation at once.
 _LARGE_INPUTS_WAITING = 256
 
+# Counted by `request_count` and `request_latency`; the others leave no trace there.
+_UNCOUNTED_APIS = frozenset({"MultiInference"})
+
 Inputs = Mapping[str, np.ndarray[Any, Any]]
+Value = TypeVar("Value")
+
+
+def no_such_signature(name: str, served: str) -> ServiceError:
+    """What Predict answers to a signature that the version does not have.
+
+    Args:
+        name: The signature that was asked for.
+        served: The version and its signatures.
+    """
+    return FailedPreconditionError(f'Serving signature key "{name}" not found. {served}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +77,15 @@ class PredictCall:
         model: Which model and version.
         read_inputs: Gives the inputs by alias. It is called once the signature is known, and
             raises InvalidRequestError for what it can not read.
+        reads_slowly: Whether `read_inputs` may take long; it then runs in a worker thread.
         signature: Name of the signature; empty for the default one.
         output_filter: Outputs to return; empty for all of them.
         deadline: When to give up, in the event loop's time.
         api: Name of the call in TensorFlow Serving's metrics.
         entrypoint: `GRPC` or `REST`, in the same metrics.
+        unknown_signature: Words the error where the signature does not exist.
+        check_outputs: Raises ServiceError for outputs that the caller can not use; the request
+            is then counted as failed.
     """
 
     model: ModelChoice
@@ -76,6 +95,9 @@ class PredictCall:
     deadline: float | None = None
     api: str = "Predict"
     entrypoint: str = "GRPC"
+    unknown_signature: Callable[[str, str], ServiceError] = no_such_signature
+    check_outputs: Callable[[Tensors], None] | None = None
+    reads_slowly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +115,16 @@ class Metadata:
 
     id: ServableId
     signature_defs: Any
+
+
+class _Queue(BatchQueue):
+    """A queue that also counts what an engine's own threads do as the work of a run."""
+
+    def run(self, items: Sequence[Prepared]) -> tuple[list[Result], float]:
+        """See `BatchQueue.run`."""
+        started = work_time()
+        results, _ = super().run(items)
+        return results, work_time() - started
 
 
 @dataclass(frozen=True)
@@ -147,7 +179,7 @@ class DataPlane:
         self._scheduler = scheduler
         self._executor = executor
         self._labels_may_wait = labels_may_wait
-        self._lanes: dict[ServableHandle, dict[str, _Lane]] = {}
+        self._lanes: dict[ServableHandle, dict[tuple[str, str], _Lane]] = {}
         self._preparing = 0
         self._in_flight = 0
         self._configuring = asyncio.Lock()
@@ -158,8 +190,12 @@ class DataPlane:
 
     # Predictions.
 
-    async def predict(self, call: PredictCall) -> Prediction:
+    async def predict(self, call: PredictCall, pinned: ServableHandle | None = None) -> Prediction:
         """Makes one prediction.
+
+        Args:
+            call: What to predict.
+            pinned: The version to use, where the caller holds one; else `call.model` is looked up.
 
         Raises:
             ServiceError: With the status and text for the caller.
@@ -168,9 +204,9 @@ class DataPlane:
         progress = _Progress()
         self._in_flight += 1
         try:
-            with self._manager.find(call.model) as handle:
+            with pinned or self._manager.find(call.model) as handle:
                 progress.handle = handle
-                lane = self._lane(handle, call.signature or SERVING_DEFAULT)
+                lane = self._lane(handle, call)
                 progress.signature = lane.signature
                 outputs = await self._run(lane, call)
         except BaseException as error:
@@ -184,21 +220,29 @@ class DataPlane:
             self._in_flight -= 1
         seconds = time.perf_counter() - started
         lane.succeeded(seconds)
-        tf = self._metrics.tf
-        tf.request_count.add(handle.id.name, "OK")
-        tf.request_latency.observe(seconds * 1e6, handle.id.name, call.api, call.entrypoint)
+        if call.api not in _UNCOUNTED_APIS:
+            tf = self._metrics.tf
+            tf.request_count.add(handle.id.name, "OK")
+            tf.request_latency.observe(seconds * 1e6, handle.id.name, call.api, call.entrypoint)
         return Prediction(handle.id, lane.signature, outputs)
 
     async def _run(self, lane: _Lane, call: PredictCall) -> Tensors:
         if call.output_filter:
             _check_output_filter(call.output_filter, lane.outputs)
-        prepared = await self._prepare(lane, call.read_inputs(lane.spec))
+        prepared = await self._prepare(lane, await self._read(lane, call))
         if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceededError("Timed out before the model ran")
         outputs = await lane.queue.submit(prepared, call.deadline)
+        if call.check_outputs is not None:
+            call.check_outputs(outputs)
         if call.output_filter:
             return {name: outputs[name] for name in call.output_filter}
         return outputs
+
+    async def _read(self, lane: _Lane, call: PredictCall) -> Inputs:
+        if not call.reads_slowly:
+            return call.read_inputs(lane.spec)
+        return await self._in_thread(call.read_inputs, lane.spec)
 
     async def _prepare(self, lane: _Lane, inputs: Inputs) -> Prepared:
         """Checks and converts the inputs; off the event loop if that may take long."""
@@ -207,6 +251,9 @@ class DataPlane:
         if not lane.prepares_slowly and not _is_large(strings):
             return prepare(lane.signature, inputs)
         _check_strings(strings, lane.queue)
+        return await self._in_thread(prepare, lane.signature, inputs)
+
+    async def _in_thread(self, work: Callable[..., Value], *arguments: Any) -> Value:
         if self._preparing >= _LARGE_INPUTS_WAITING:
             raise UnavailableError(
                 f"{self._preparing} large requests are being prepared; try again later"
@@ -214,32 +261,38 @@ class DataPlane:
         self._preparing += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, prepare, lane.signature, inputs)
+            return await loop.run_in_executor(self._executor, work, *arguments)
         finally:
             self._preparing -= 1
 
-    def _lane(self, handle: ServableHandle, signature: str) -> _Lane:
+    def _lane(self, handle: ServableHandle, call: PredictCall) -> _Lane:
         lanes = self._lanes.get(handle)
         if lanes is None:
             lanes = self._lanes[handle] = {}
-        lane = lanes.get(signature)
+        asked = (call.signature, call.api)
+        lane = lanes.get(asked)
         if lane is None:
-            lane = lanes[signature] = self._make_lane(handle, signature)
+            # `predict` by REST and `Predict` by gRPC share a queue, as their name in
+            # runtime_latency.
+            signature, api = call.signature or SERVING_DEFAULT, call.api[:1].upper() + call.api[1:]
+            lane = lanes.get((signature, api)) or self._make_lane(handle, signature, api, call)
+            lanes[signature, api] = lanes[asked] = lane
         return lane
 
-    def _make_lane(self, handle: ServableHandle, signature: str) -> _Lane:
+    def _make_lane(
+        self, handle: ServableHandle, signature: str, api: str, call: PredictCall
+    ) -> _Lane:
         servable = handle.servable
         spec = servable.signatures.get(signature)
         if spec is None:
-            raise FailedPreconditionError(
-                f'Serving signature key "{signature}" not found. Signatures of '
-                f"{handle.id}: {', '.join(sorted(servable.signatures))}"
-            )
-        queue = BatchQueue(
+            served = f"Signatures of {handle.id}: {', '.join(sorted(servable.signatures))}"
+            raise call.unknown_signature(signature, served)
+        batching = self._batching(handle.folder)
+        queue = _Queue(
             self._scheduler,
-            partial(run_batch, servable, signature),
-            self._batching(handle.folder),
-            QueueMetrics(self._metrics, handle.id, signature, servable.runtime),
+            partial(run_batch, servable, signature, options=batching),
+            batching,
+            QueueMetrics(self._metrics, handle.id, signature, servable.runtime, api),
         )
         return _Lane(
             handle=handle,
@@ -257,9 +310,24 @@ class DataPlane:
         handle = progress.handle
         known = call.model.name in self._source.configs
         name = call.model.name if known else UNKNOWN_MODEL
-        self._metrics.tf.request_count.add(name, code)
+        if call.api not in _UNCOUNTED_APIS:
+            self._metrics.tf.request_count.add(name, code)
         servable_id = handle.id if handle is not None else None
         self._metrics.answered(servable_id, progress.signature, code)(seconds)
+
+    def pin(self, model: ModelChoice) -> ServableHandle:
+        """The chosen version, for several predictions by the same one: `with` keeps it loaded.
+
+        Raises:
+            NotFoundError: No such model or version.
+            InvalidRequestError: No such label.
+        """
+        return self._manager.find(model)
+
+    def count_examples(self, model: str, examples: int) -> None:
+        """Records how many examples a request of MultiInference held."""
+        self._metrics.tf.request_example_counts.observe(examples, model)
+        self._metrics.tf.request_example_count_total.add(model, amount=examples)
 
     # Questions about what is served.
 
@@ -361,12 +429,12 @@ class DataPlane:
 
     def _check_available(self, names: Sequence[str]) -> None:
         failed = [
-            f"{status.id} due to error: {status.error}, "
+            f"{{{status.id} due to error: {_described(status.error)}}}, "
             for name in names
             for status in self._manager.failures(name)
         ]
         failed += [
-            f"{{name: {name}}} due to error: {self._source.problem(name)}, "
+            f"{{{{name: {name}}} due to error: NOT_FOUND: {self._source.problem(name)}}}, "
             for name in names
             if self._source.problem(name)
         ]
@@ -387,6 +455,10 @@ class DataPlane:
     def _announce(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _described(error: ServiceError | None) -> str:
+    return f"{error.status.name}: {error}" if error is not None else "OK"
 
 
 def _is_large(strings: Sequence[np.ndarray[Any, Any]]) -> bool:

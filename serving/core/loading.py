@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from protocol import version_folder
 from protocol.contracts import CONTRACTS, SERVING_DEFAULT, check_signature
 from protocol.errors import ContractError, ServiceError, UnimplementedError
+from protocol.examples import serialized_examples
 from protocol.tensors import to_ndarray
 from protocol.version_folder import Manifest
 from protocol.warmup import read_warmup
 from serving.core.batching import run_batch
+from serving.core.examples import CLASSIFY, REGRESS, ExamplesMethod, examples_method
 from serving.core.metrics import TfMetrics
-from serving.core.servable import AspiredVersion, Servable, ServableId
+from serving.core.servable import AspiredVersion, Servable, ServableId, Tensors
+from serving.core.version_files import Fingerprint, check_complete, fingerprint
 
 log = logging.getLogger(__name__)
 
-# Inference APIs whose warm-up records are left out: their methods are not served.
-_SKIPPED_LOGS = ("classify_log", "regress_log", "multi_inference_log")
+# How often a version is loaded again because its files changed meanwhile.
+_RELOADS = 3
 
 
 class Runtime(Protocol):
@@ -67,7 +72,7 @@ class VersionLoader:
         path = str(aspired.folder)
         started = time.perf_counter()
         try:
-            servable = self._load(servable_id, aspired)
+            servable = self._load_unchanging(servable_id, aspired)
         except Exception:
             self._metrics.load_attempt_count.add(path, "fail")
             raise
@@ -75,7 +80,23 @@ class VersionLoader:
         self._metrics.load_latency.add(path, amount=(time.perf_counter() - started) * 1e6)
         return servable
 
+    def fingerprint(self, aspired: AspiredVersion) -> Fingerprint:
+        """See `Loader.fingerprint`."""
+        return fingerprint(aspired.folder)
+
+    def _load_unchanging(self, servable_id: ServableId, aspired: AspiredVersion) -> Servable:
+        """Loads, and loads again if files were still being written meanwhile."""
+        for _ in range(_RELOADS):
+            files = self.fingerprint(aspired)
+            servable = self._load(servable_id, aspired)
+            if self.fingerprint(aspired) == files:
+                return servable
+            log.info("%s changed while it was loaded, and is loaded again", aspired.folder)
+            servable.close()
+        return self._load(servable_id, aspired)
+
     def _load(self, servable_id: ServableId, aspired: AspiredVersion) -> Servable:
+        check_complete(aspired.folder)
         self._check_folder(aspired.folder)
         manifest = read_manifest(aspired.folder)
         servable = self._choose_runtime(aspired).load(aspired.folder, manifest)
@@ -143,22 +164,70 @@ def replay(servable: Servable, record: Any) -> None:
 
     Args:
         servable: The version to warm up.
-        record: A `PredictionLog` message; an empty one and the logs of methods that are not
-            served are passed over.
+        record: A `PredictionLog` message; an empty one is passed over. Model and version in the
+            record are not looked at.
 
     Raises:
         ServiceError: The record fails, or is of a kind that can not be replayed.
     """
     kind = record.WhichOneof("log_type")
-    if kind is None or kind in _SKIPPED_LOGS:
+    if kind is None:
         return
-    if kind != "predict_log":
-        raise UnimplementedError(f"Unsupported log_type for warmup: {kind}")
-    request = record.predict_log.request
-    signature = request.model_spec.signature_name or SERVING_DEFAULT
-    if signature not in servable.signatures:
-        raise ContractError(f"Serving signature key {signature!r} not found")
+    if kind not in _REPLAYS:
+        raise UnimplementedError(
+            f"Unsupported log_type for warmup: {kind}; supported: {', '.join(_REPLAYS)}"
+        )
+    _REPLAYS[kind](servable, getattr(record, kind).request)
+
+
+def _replay_predict(servable: Servable, request: Any) -> None:
     inputs = {name: to_ndarray(tensor) for name, tensor in request.inputs.items()}
+    _run(servable, _signature(servable, request.model_spec), inputs)
+
+
+def _replay_classify(servable: Servable, request: Any) -> None:
+    _replay_examples(servable, CLASSIFY, request.model_spec, request.input)
+
+
+def _replay_regress(servable: Servable, request: Any) -> None:
+    _replay_examples(servable, REGRESS, request.model_spec, request.input)
+
+
+def _replay_multi_inference(servable: Servable, request: Any) -> None:
+    for task in request.tasks:
+        method = examples_method(task.method_name)
+        _replay_examples(servable, method, task.model_spec, request.input)
+
+
+_REPLAYS: Mapping[str, Callable[[Servable, Any], None]] = {
+    "predict_log": _replay_predict,
+    "classify_log": _replay_classify,
+    "regress_log": _replay_regress,
+    "multi_inference_log": _replay_multi_inference,
+}
+
+
+def _replay_examples(
+    servable: Servable, method: ExamplesMethod, model_spec: Any, request_input: Any
+) -> None:
+    signature = _signature(servable, model_spec)
+    examples = serialized_examples(request_input)
+    inputs = method.read_inputs(servable.signatures[signature], examples)
+    method.check_outputs(_run(servable, signature, inputs), len(examples))
+
+
+def _signature(servable: Servable, model_spec: Any) -> str:
+    name: str = model_spec.signature_name or SERVING_DEFAULT
+    if name not in servable.signatures:
+        raise ContractError(
+            f'Serving signature key "{name}" not found; signatures: '
+            f"{', '.join(sorted(servable.signatures))}"
+        )
+    return name
+
+
+def _run(servable: Servable, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
     [result] = run_batch(servable, signature, [servable.prepare(signature, inputs)])
     if isinstance(result, ServiceError):
         raise result
+    return result

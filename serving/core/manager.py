@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,9 @@ from serving.core.servable import (
 
 log = logging.getLogger(__name__)
 
-# Ended versions that GetModelStatus still lists, per model.
+# Ended versions that GetModelStatus still lists: how many of a model, and for how long.
 _ENDED_VERSIONS_KEPT = 10
+_ENDED_KEPT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,16 @@ class _Version:
     state: ServableState = ServableState.START
     error: ServiceError | None = None
     handle: ServableHandle | None = None
-    dropped: asyncio.Event = field(default_factory=asyncio.Event)
+    dropped: bool = False
+    files: Hashable = None
+    looked_at: bool = False
+    ended: float = 0.0
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def drop(self) -> None:
+        """Gives the version up; a wait for its next attempt ends."""
+        self.dropped = True
+        self.woken.set()
 
     @property
     def settled(self) -> bool:
@@ -109,7 +120,10 @@ class _Model:
             for number, version in self.versions.items()
             if version.state is ServableState.END and number not in self.wanted
         )
-        for number in ended[:-_ENDED_VERSIONS_KEPT]:
+        oldest = time.monotonic() - _ENDED_KEPT_S
+        for number in ended:
+            if number in ended[-_ENDED_VERSIONS_KEPT:] and self.versions[number].ended > oldest:
+                continue
             del self.versions[number]
 
 
@@ -117,23 +131,31 @@ class Manager:
     """Owns every loaded version; lives on the event loop, loads in `executor`'s threads.
 
     A new version loads beside the old one and takes over when it is warm; the old one is unloaded
-    when its last request is answered. A version that fails to load leaves the old one serving.
+    when its last request is answered. A version that fails to load leaves the old one serving; it
+    is tried again after a while, and as soon as `aspire` finds that its files have changed.
 
     Args:
         loader: Makes servables; called in `executor`.
-        executor: Threads for loading and closing.
+        executor: Threads for loading.
         retries: What to do after a failed load.
+        closing: Threads for closing; None closes in the threads for loading.
     """
 
     def __init__(
-        self, loader: Loader, executor: Executor, retries: LoadRetries | None = None
+        self,
+        loader: Loader,
+        executor: Executor,
+        retries: LoadRetries | None = None,
+        closing: Executor | None = None,
     ) -> None:
         self._loader = loader
         self._executor = executor
+        self._closing = closing or executor
         self._retries = retries or LoadRetries()
         self._models: dict[str, _Model] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._closed = False
         self._listeners: list[Listener] = []
 
     def subscribe(self, listener: Listener) -> None:
@@ -144,6 +166,8 @@ class Manager:
 
     def aspire(self, name: str, versions: Sequence[AspiredVersion]) -> None:
         """Sets the versions that should be served; loading and unloading start at once."""
+        if self._closed:
+            return
         model = self._models.get(name)
         if model is None:
             if not versions:
@@ -152,8 +176,10 @@ class Manager:
         model.wanted = {aspired.version: aspired for aspired in versions}
         for number, version in model.versions.items():
             if number not in model.wanted:
-                version.dropped.set()
+                version.drop()
         self._reconcile(model)
+        self._look_at_failures(model)
+        model.forget_ended()
 
     def set_labels(self, name: str, labels: Mapping[str, int]) -> None:
         """Replaces the labels of a model."""
@@ -248,9 +274,10 @@ class Manager:
         ]
 
     async def close(self) -> None:
-        """Drops every version and waits until the last of them is closed."""
+        """Drops every version and waits until the last is closed; nothing is loaded afterwards."""
         for name in list(self._models):
             self.aspire(name, [])
+        self._closed = True
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -260,17 +287,21 @@ class Manager:
         """Starts whatever brings the model closer to its wanted versions."""
         for number in sorted(model.wanted, reverse=True):
             known = model.versions.get(number)
-            if known is None or (known.state is ServableState.END and known.dropped.is_set()):
+            if known is None or (known.state is ServableState.END and known.dropped):
                 self._start(model, model.wanted[number])
             elif known.state <= ServableState.AVAILABLE:
-                known.dropped.clear()
+                known.dropped = False
+                if known.error is not None:
+                    # The folder may bear another name by now.
+                    known.aspired = model.wanted[number]
         available = model.available()
-        if model.wanted and not any(number in model.wanted for number in available):
-            return
-        for number in sorted(available):
-            if number not in model.wanted:
-                self._spawn(self._unload(model, available[number]))
-                self._move(model, available[number], ServableState.UNLOADING)
+        unwanted = [number for number in sorted(available) if number not in model.wanted]
+        if model.wanted and len(unwanted) == len(available):
+            # The newest serves until a wanted one can.
+            unwanted = unwanted[:-1]
+        for number in unwanted:
+            self._spawn(self._unload(model, available[number]))
+            self._move(model, available[number], ServableState.UNLOADING)
 
     def _start(self, model: _Model, aspired: AspiredVersion) -> None:
         version = _Version(ServableId(model.name, aspired.version), aspired)
@@ -282,12 +313,14 @@ class Manager:
         log.info("Loading servable version %s from %s", version.id, version.aspired.folder)
         servable = await self._attempt(version)
         retries = 0
-        while servable is None and retries < self._retries.count and not version.dropped.is_set():
+        while servable is None and retries < self._retries.count and not version.dropped:
             self._announce(version)
-            retries += 1
-            await _wait(version.dropped, self._retries.interval_s)
-            if not version.dropped.is_set():
-                log.info("Retry %d of %d: loading %s", retries, self._retries.count, version.id)
+            if not await _happens(version.woken, self._retries.interval_s):
+                retries += 1
+            version.woken.clear()
+            if not version.dropped:
+                count = self._retries.count
+                log.info("Loading %s again; retries: %d of %d", version.id, retries, count)
                 servable = await self._attempt(version)
         if servable is None:
             self._move(model, version, ServableState.END)
@@ -301,9 +334,7 @@ class Manager:
     async def _attempt(self, version: _Version) -> Servable | None:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self._executor, self._loader.load, version.id, version.aspired
-            )
+            return await loop.run_in_executor(self._executor, self._load_files, version)
         except ServiceError as error:
             version.error = error
         except Exception as error:
@@ -312,6 +343,36 @@ class Manager:
         log.error("Loading servable %s failed: %s", version.id, version.error)
         return None
 
+    def _load_files(self, version: _Version) -> Servable:
+        """Remembers what the folder held before this attempt; blocking."""
+        version.files = self._loader.fingerprint(version.aspired)
+        return self._loader.load(version.id, version.aspired)
+
+    def _look_at_failures(self, model: _Model) -> None:
+        """Looks whether the files of wanted versions that failed have changed."""
+        for number in model.wanted:
+            version = model.versions.get(number)
+            if version is not None and version.error is not None and not version.looked_at:
+                version.looked_at = True
+                self._spawn(self._look_at_files(model, version))
+
+    async def _look_at_files(self, model: _Model, version: _Version) -> None:
+        number = version.id.version
+        try:
+            loop = asyncio.get_running_loop()
+            files = await loop.run_in_executor(
+                self._executor, self._loader.fingerprint, version.aspired
+            )
+        finally:
+            version.looked_at = False
+        wanted = model.wanted.get(number)
+        if files == version.files or wanted is None or model.versions.get(number) is not version:
+            return
+        log.info("The files of %s have changed", version.id)
+        version.woken.set()
+        if version.state is ServableState.END:
+            self._start(model, wanted)
+
     async def _unload(self, model: _Model, version: _Version) -> None:
         handle = version.handle
         if handle is None:
@@ -319,7 +380,7 @@ class Manager:
         await handle.unused()
         try:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._executor, handle.servable.close)
+            await loop.run_in_executor(self._closing, handle.servable.close)
         except Exception:
             log.exception("Closing %s ended in an unexpected error", version.id)
         self._move(model, version, ServableState.END)
@@ -331,6 +392,8 @@ class Manager:
         if not version.state.may_become(state):
             raise RuntimeError(f"{version.id} can not go from {version.state!r} to {state!r}")
         version.state = state
+        if state is ServableState.END:
+            version.ended = time.monotonic()
         model.refresh_latest()
         model.forget_ended()
         self._announce(version)
@@ -376,10 +439,11 @@ def _numbers(versions: Collection[int]) -> str:
     return ", ".join(map(str, sorted(versions))) or "none"
 
 
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Waits for the event, at most `timeout_s` seconds."""
+async def _happens(event: asyncio.Event, timeout_s: float) -> bool:
+    """Waits at most `timeout_s` seconds for the event, and tells whether it happened."""
     try:
         async with asyncio.timeout(timeout_s):
             await event.wait()
     except TimeoutError:
-        pass
+        return False
+    return True

@@ -32,6 +32,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCY_BUCKETS_US = tuple(10 * 1.8**i for i in range(33))
 _QUEUE_BUCKETS_US = tuple(100 * 1.2**i for i in range(52))
 _BATCH_BUCKETS = tuple(float(2**i) for i in range(14))
+_EXAMPLE_BUCKETS = tuple(float(2**i) for i in range(15))
 _SECONDS_BUCKETS = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 )  # fmt: skip
@@ -130,6 +131,12 @@ class TfMetrics:
         self.runtime_latency = TfHistogram(
             f"{serving}/runtime_latency", _LATENCY_BUCKETS_US, "model_name", "API", "runtime"
         )
+        self.request_example_counts = TfHistogram(
+            f"{serving}/request_example_counts", _EXAMPLE_BUCKETS, "model"
+        )
+        self.request_example_count_total = TfCounter(
+            f"{serving}/request_example_count_total", "model"
+        )
         self.warmup_latency = TfHistogram(
             f"{serving}/model_warmup_latency", _LATENCY_BUCKETS_US, "model_path", "status"
         )
@@ -140,6 +147,9 @@ class TfMetrics:
             f"{batching}/queuing_latency", _QUEUE_BUCKETS_US, "thread_pool_name"
         )
         self.wrapped_run_count = TfCounter(f"{batching}/wrapped_run_count")
+        self.padding_size = TfHistogram(
+            f"{batching}/padding_size", _BATCH_BUCKETS, "execution_batch_size"
+        )
         self.input_batch_size = TfHistogram(f"{batching}/input_batch_size", _BATCH_BUCKETS)
         self.processed_batch_size = TfHistogram(f"{batching}/processed_batch_size", _BATCH_BUCKETS)
         self.load_attempt_count = TfCounter(
@@ -169,40 +179,54 @@ class QueueMetrics:
     """Observes one batch queue for one signature of one version."""
 
     def __init__(
-        self, metrics: ServerMetrics, servable_id: ServableId, signature: str, runtime: str
+        self,
+        metrics: ServerMetrics,
+        servable_id: ServableId,
+        signature: str,
+        runtime: str,
+        api: str = "Predict",
     ) -> None:
         labels = (servable_id.name, str(servable_id.version), signature)
         self._tf = metrics.tf
         self._model = servable_id.name
         self._runtime = runtime
+        self._api = api
         self._pool = metrics.thread_pool_name
         self._rows = metrics.batch_rows.labels(*labels)
         self._waits = metrics.queue_seconds.labels(*labels)
         self._depth = metrics.queue_depth.labels(*labels)
+        self._waiting = 0
 
     def queued(self, tasks: int) -> None:
         """See `BatchObserver`."""
-        self._depth.set(tasks)
+        # The queues of several APIs share a gauge.
+        self._depth.inc(tasks - self._waiting)
+        self._waiting = tasks
 
-    def started(self, rows: Sequence[int], waits_s: Sequence[float]) -> None:
+    def started(
+        self, rows: int, filled_up: int, requests: Sequence[int], waits_s: Sequence[float]
+    ) -> None:
         """See `BatchObserver`."""
-        self._rows.observe(sum(rows))
+        self._rows.observe(rows)
         for seconds in waits_s:
             self._waits.observe(seconds)
         if self._pool:
-            self._batched(rows, waits_s)
+            self._batched(rows, filled_up, requests, waits_s)
 
-    def _batched(self, rows: Sequence[int], waits_s: Sequence[float]) -> None:
+    def _batched(
+        self, rows: int, filled_up: int, requests: Sequence[int], waits_s: Sequence[float]
+    ) -> None:
         self._tf.wrapped_run_count.add()
-        self._tf.processed_batch_size.observe(sum(rows))
-        for size in rows:
+        self._tf.padding_size.observe(filled_up - rows, str(filled_up))
+        self._tf.processed_batch_size.observe(filled_up)
+        for size in requests:
             self._tf.input_batch_size.observe(size)
         for seconds in waits_s:
             self._tf.queuing_latency.observe(seconds * 1e6, self._pool)
 
     def finished(self, seconds: float) -> None:
         """See `BatchObserver`."""
-        self._tf.runtime_latency.observe(seconds * 1e6, self._model, "Predict", self._runtime)
+        self._tf.runtime_latency.observe(seconds * 1e6, self._model, self._api, self._runtime)
 
 
 class ServerMetrics:
@@ -286,8 +310,8 @@ class ServerMetrics:
     def forget_model(self, name: str) -> None:
         """Removes the series of a model that is no longer served."""
         for series in self.tf.series():
-            if "model_name" in series.labels:
-                series.forget("model_name", name)
+            for label in {"model", "model_name"}.intersection(series.labels):
+                series.forget(label, name)
 
     def render(self) -> bytes:
         """The page for the scraper."""

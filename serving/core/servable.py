@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -134,6 +134,13 @@ class Loader(Protocol):
 
         Raises:
             ServiceError: The version can not be served; the message says why.
+        """
+        ...
+
+    def fingerprint(self, aspired: AspiredVersion) -> Hashable:
+        """Tells whether the files of a version have changed; blocking.
+
+        Two results are equal if and only if they have not.
         """
         ...
 

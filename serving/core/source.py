@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 from protocol.errors import NotFoundError
@@ -16,6 +17,10 @@ log = logging.getLogger(__name__)
 
 _VERSION_NAME = re.compile(r"[0-9]+")
 _LARGEST_VERSION = 2**63 - 1
+
+# When a base path counts as one that does not answer, and how long a poll waits for it.
+_SLOW_POLL_S = 10.0
+_LONGEST_POLL_S = 15.0
 
 Aspire = Callable[[str, Sequence[AspiredVersion]], None]
 
@@ -45,12 +50,11 @@ def _version_folders(base: Path) -> dict[int, Path]:
     """The folders of `base` whose names are version numbers; everything else is skipped."""
     folders: dict[int, Path] = {}
     try:
-        children = sorted(base.iterdir())
+        named = [child for child in base.iterdir() if _VERSION_NAME.fullmatch(child.name)]
+        children = [child for child in sorted(named) if child.is_dir()]
     except OSError as error:
         raise NotFoundError(f"Could not read base path {base}: {error.strerror}") from error
     for child in children:
-        if not _VERSION_NAME.fullmatch(child.name) or not child.is_dir():
-            continue
         version = int(child.name)
         if version > _LARGEST_VERSION:
             log.warning("Skipped %s: the version number does not fit in 64 bits", child)
@@ -62,17 +66,29 @@ def _version_folders(base: Path) -> dict[int, Path]:
 
 
 class FileSystemSource:
-    """Polls the base paths of all configured models and passes on the versions wanted."""
+    """Polls the base paths of all configured models and passes on the versions wanted.
 
-    def __init__(self, aspire: Aspire) -> None:
+    Args:
+        aspire: Is told the wanted versions of a model.
+        executor: Threads for reading folders; each base path that does not answer keeps one.
+    """
+
+    def __init__(self, aspire: Aspire, executor: Executor | None = None) -> None:
         self._aspire = aspire
+        self._executor = executor
         self._configs: dict[str, ModelConfig] = {}
         self._problems: dict[str, str] = {}
+        self._polls: dict[str, tuple[ModelConfig, asyncio.Task[None]]] = {}
 
     @property
     def configs(self) -> dict[str, ModelConfig]:
         """The models that are watched, by name."""
         return dict(self._configs)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no base path is being read."""
+        return all(task.done() for _, task in self._polls.values())
 
     def problem(self, name: str) -> str:
         """Why the model's base path could not be read at the last poll; empty if it could."""
@@ -85,31 +101,54 @@ class FileSystemSource:
         self._configs = new
         for name in removed:
             self._problems.pop(name, None)
+            self._polls.pop(name, None)
             self._aspire(name, [])
 
     async def poll(self) -> None:
-        """Reads every base path once; one that can not be read changes only its own model."""
-        await asyncio.gather(*(self._poll_model(config) for config in self._configs.values()))
+        """Reads every base path once; one that can not be read changes only its own model.
+
+        A base path that does not answer in time is not waited for.
+        """
+        polls = [self._begin_poll(config) for config in self._configs.values()]
+        if polls:
+            await asyncio.wait(polls, timeout=_LONGEST_POLL_S)
 
     async def watch(self, interval_s: float) -> None:
-        """Polls for ever, `interval_s` seconds apart."""
+        """Polls for ever, `interval_s` seconds apart, each model on its own."""
         while True:
             await asyncio.sleep(interval_s)
-            await self.poll()
+            for config in self._configs.values():
+                self._begin_poll(config)
+
+    def _begin_poll(self, config: ModelConfig) -> asyncio.Task[None]:
+        """Starts to read a base path, unless that is under way."""
+        polled, task = self._polls.get(config.name, (None, None))
+        if task is None or task.done() or polled is not config:
+            task = asyncio.get_running_loop().create_task(self._poll_model(config))
+            self._polls[config.name] = (config, task)
+        return task
 
     async def _poll_model(self, config: ModelConfig) -> None:
         try:
-            versions = await asyncio.to_thread(aspired_versions, config)
+            versions = await self._read(config)
         except NotFoundError as error:
             self._report(config.name, str(error))
-            return
         except Exception:
             log.exception("Polling model %s failed", config.name)
-            return
-        # The model may have been reconfigured while the folder was read.
-        if self._configs.get(config.name) is config:
-            self._report(config.name, "" if versions else f"No versions under {config.folder}")
-            self._aspire(config.name, versions)
+        else:
+            # The model may have been reconfigured while the folder was read.
+            if self._configs.get(config.name) is config:
+                self._report(config.name, "" if versions else f"No versions under {config.folder}")
+                self._aspire(config.name, versions)
+
+    async def _read(self, config: ModelConfig) -> list[AspiredVersion]:
+        reading = asyncio.get_running_loop().run_in_executor(
+            self._executor, aspired_versions, config
+        )
+        done, _ = await asyncio.wait({reading}, timeout=_SLOW_POLL_S)
+        if not done:
+            self._report(config.name, f"Base path {config.folder} does not answer")
+        return await reading
 
     def _report(self, name: str, problem: str) -> None:
         if problem and self._problems.get(name) != problem:

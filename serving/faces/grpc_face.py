@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from protocol import messages
 from protocol.contracts import SignatureSpec
-from protocol.errors import (
-    InvalidRequestError,
-    InvalidTensorError,
-    UnimplementedError,
-)
+from protocol.errors import InvalidRequestError, InvalidTensorError
+from protocol.examples import serialized_examples
 from protocol.services import (
     CLASSIFY,
     GET_MODEL_METADATA,
@@ -28,6 +25,16 @@ from protocol.services import (
 from protocol.tensors import to_ndarray, write_tensor
 from serving.config_files import model_configs
 from serving.core.data_plane import DataPlane, Metadata, PredictCall, Prediction
+from serving.core.examples import (
+    Classifications,
+    ExamplesCall,
+    InferenceTask,
+    MultiInferenceCall,
+    Regressions,
+    classify,
+    multi_inference,
+    regress,
+)
 from serving.core.manager import ModelChoice
 from serving.core.servable import VersionStatus
 from serving.faces.rpc import Context
@@ -52,9 +59,9 @@ class PredictionFace:
         return {
             PREDICT: self.predict,
             GET_MODEL_METADATA: self.get_model_metadata,
-            CLASSIFY: self.not_served,
-            REGRESS: self.not_served,
-            MULTI_INFERENCE: self.not_served,
+            CLASSIFY: self.classify,
+            REGRESS: self.regress,
+            MULTI_INFERENCE: self.multi_inference,
         }
 
     async def predict(self, request: Any, context: Context) -> Any:
@@ -68,12 +75,20 @@ class PredictionFace:
         check_metadata_fields(request.metadata_field)
         return metadata_response(self._data_plane.metadata(choice))
 
-    async def not_served(self, request: Any, context: Context) -> NoReturn:
-        """Refuses the methods that work on tf.Example."""
-        raise UnimplementedError(
-            f"{type(request).__name__} is not served here: use PredictionService/Predict, which "
-            "runs every signature"
-        )
+    async def classify(self, request: Any, context: Context) -> Any:
+        """Classifies examples."""
+        call = examples_call(request, deadline(context))
+        return classify_response(await classify(self._data_plane, call))
+
+    async def regress(self, request: Any, context: Context) -> Any:
+        """Computes one value of each example."""
+        call = examples_call(request, deadline(context))
+        return regress_response(await regress(self._data_plane, call))
+
+    async def multi_inference(self, request: Any, context: Context) -> Any:
+        """Runs several classify and regress signatures on the same examples."""
+        call = multi_inference_call(request, deadline(context))
+        return multi_inference_response(await multi_inference(self._data_plane, call))
 
 
 class ModelFace:
@@ -168,6 +183,90 @@ def predict_response(prediction: Prediction, *, tensor_content: bool) -> Any:
     for alias, array in prediction.outputs.items():
         write_tensor(response.outputs[alias], array, content=tensor_content)
     return response
+
+
+def examples_call(request: Any, deadline: float | None) -> ExamplesCall:
+    """Reads a `ClassificationRequest` or a `RegressionRequest`.
+
+    Raises:
+        InvalidRequestError: The model is not named.
+    """
+    return ExamplesCall(
+        model=model_choice(request),
+        examples=serialized_examples(request.input),
+        signature=request.model_spec.signature_name,
+        deadline=deadline,
+    )
+
+
+def multi_inference_call(request: Any, deadline: float | None) -> MultiInferenceCall:
+    """Reads a `MultiInferenceRequest`; the first task tells the version.
+
+    Raises:
+        InvalidRequestError: There is no task, or the first names no model.
+    """
+    if not request.tasks:
+        raise InvalidRequestError(
+            "ModelSpec has no name specified. A MultiInferenceRequest needs at least one task"
+        )
+    return MultiInferenceCall(
+        model=model_choice(request.tasks[0]),
+        tasks=[
+            InferenceTask(task.model_spec.name, task.method_name, task.model_spec.signature_name)
+            for task in request.tasks
+        ],
+        examples=serialized_examples(request.input),
+        deadline=deadline,
+    )
+
+
+def classify_response(found: Classifications) -> Any:
+    """Writes a `ClassificationResponse`."""
+    response = messages.ClassificationResponse()
+    _write_model_spec(response.model_spec, found)
+    _write_classes(response.result, found)
+    return response
+
+
+def regress_response(found: Regressions) -> Any:
+    """Writes a `RegressionResponse`."""
+    response = messages.RegressionResponse()
+    _write_model_spec(response.model_spec, found)
+    _write_values(response.result, found)
+    return response
+
+
+def multi_inference_response(found: Sequence[Classifications | Regressions]) -> Any:
+    """Writes a `MultiInferenceResponse`."""
+    response = messages.MultiInferenceResponse()
+    for answer in found:
+        result = response.results.add()
+        _write_model_spec(result.model_spec, answer)
+        if isinstance(answer, Classifications):
+            _write_classes(result.classification_result, answer)
+        else:
+            _write_values(result.regression_result, answer)
+    return response
+
+
+def _write_model_spec(spec: Any, found: Classifications | Regressions) -> None:
+    spec.name = found.id.name
+    spec.version.value = found.id.version
+    spec.signature_name = found.signature
+
+
+def _write_classes(result: Any, found: Classifications) -> None:
+    result.SetInParent()
+    for classes in found.results:
+        entry = result.classifications.add()
+        for label, score in classes:
+            entry.classes.add(label=label, score=score)
+
+
+def _write_values(result: Any, found: Regressions) -> None:
+    result.SetInParent()
+    for value in found.results:
+        result.regressions.add(value=value)
 
 
 def check_metadata_fields(wanted: Any) -> None:

@@ -19,16 +19,21 @@ class GrpcioServer:
     Args:
         handlers: Of all services.
         arguments: Further channel arguments.
+        shared: Whether other processes may share its ports.
     """
 
     def __init__(
-        self, handlers: Iterable[Handler], arguments: Sequence[tuple[str, str | int]] = ()
+        self,
+        handlers: Iterable[Handler],
+        arguments: Sequence[tuple[str, str | int]] = (),
+        *,
+        shared: bool = False,
     ) -> None:
         options = [
             ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
             ("grpc.max_send_message_length", _UNLIMITED),
-            # A second server on the port shall fail, not share its requests.
-            ("grpc.so_reuseport", 0),
+            # Another server on the port shall fail, not share its requests, unless it is meant to.
+            ("grpc.so_reuseport", int(shared)),
             *arguments,
         ]
         self._server = grpc.aio.server(options=options)

@@ -1,19 +1,28 @@
-"""Runs a SavedModel in TensorFlow, which is imported when the first such version is loaded."""
+"""Runs a SavedModel in TensorFlow, which is imported when the first such version is loaded.
+
+A version is a graph and a session, of TensorFlow 1 or 2 alike, and is run as TensorFlow Serving
+runs it: names are checked against the signature, everything else is left to the graph, and its
+errors are passed on word for word.
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
+import socket
+import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.saved_model.loader_impl import parse_saved_model
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader, parse_saved_model
 
-from protocol.contracts import SignatureSpec, check_inputs, signature_spec
+from protocol.contracts import SignatureSpec, check_input_names, signature_spec
 from protocol.errors import (
     DataLossError,
     FailedPreconditionError,
@@ -28,9 +37,34 @@ from protocol.pipelines import Prepared
 from protocol.tensors import to_ndarray
 from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
-from serving.runtimes.pass_through import PassThrough
+from serving.core.work_time import working_elsewhere
+from serving.runtimes.pass_through import PassThrough, as_array
 
 log = logging.getLogger(__name__)
+
+# Types of TensorFlow 1's variables: that of their value, plus this.
+_REFERENCE = 100
+# Runs that take less processor time than this stay in one thread.
+_SHORT_S = 1e-3
+# Runs on TensorFlow's threads after one that was not short: at first, and at most.
+_FEWEST_RUNS, _MOST_RUNS = 16, 4096
+_IN_ONE_THREAD = pywrap_tf_session.TF_NewBufferFromString(
+    tf.compat.v1.RunOptions(inter_op_thread_pool=-1).SerializeToString()
+)
+
+
+@cache
+def start_profiler() -> str:
+    """Starts TensorFlow's profiler on a free port, once in a process.
+
+    Returns:
+        Its address.
+    """
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    tf.profiler.experimental.server.start(port)
+    return f"localhost:{port}"
 
 
 class SavedModelRuntime:
@@ -45,23 +79,28 @@ class SavedModelRuntime:
     def __init__(
         self, tags: Sequence[str], intra_op_threads: int = 0, inter_op_threads: int = 0
     ) -> None:
-        self._tags = list(tags)
-        try:
-            if intra_op_threads:
-                tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
-            if inter_op_threads:
-                tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
-        except RuntimeError as error:
-            log.warning("TensorFlow runs already, its threads stay as they are: %s", error)
+        self._tags = [tag for tag in tags if tag]
+        self._config = tf.compat.v1.ConfigProto(
+            allow_soft_placement=True,
+            intra_op_parallelism_threads=intra_op_threads,
+            inter_op_parallelism_threads=inter_op_threads,
+        )
+        self._config.gpu_options.allow_growth = True
 
     def load(self, folder: Path, manifest: Manifest | None) -> SavedModelServable:
         """See `Runtime.load`."""
         definitions = self._signature_defs(folder)
+        graph = tf.Graph()
+        session = tf.compat.v1.Session(graph=graph, config=self._config)
         try:
-            model = tf.saved_model.load(str(folder), tags=self._tags)
+            with graph.as_default():
+                SavedModelLoader(str(folder)).load(session, self._tags)
+            # Runs go past `Session.run`, which would do this.
+            session._extend_graph()
         except Exception as error:
+            session.close()
             raise DataLossError(f"TensorFlow can not load {folder}: {error}") from error
-        return SavedModelServable(model, definitions)
+        return SavedModelServable(session, definitions)
 
     def _signature_defs(self, folder: Path) -> Any:
         """The signatures exactly as the file tells them, as a `SignatureDefMap`."""
@@ -78,7 +117,8 @@ class SavedModelRuntime:
                 return described
         found = [sorted(graph.meta_info_def.tags) for graph in graphs]
         raise NotFoundError(
-            f"No graph with the tags {sorted(self._tags)} in {folder}; tags found: {found}"
+            "Could not find meta graph def matching supplied tags: "
+            f"{{ {' '.join(sorted(self._tags))} }} in {folder}; tags found: {found}"
         )
 
 
@@ -87,21 +127,16 @@ class SavedModelServable:
 
     runtime = "TF1"
 
-    def __init__(self, model: Any, definitions: Any) -> None:
-        self._model: Any = model
+    def __init__(self, session: Any, definitions: Any) -> None:
+        self._session: Any = session
         self._definitions = definitions
-        self._functions: dict[str, Any] = dict(model.signatures)
-        self._defaults = {
-            name: {alias: to_ndarray(value) for alias, value in definition.defaults.items()}
+        self._served = {
+            name: _ServedSignature(session.graph, spec, definition)
             for name, definition in definitions.signature_def.items()
-        }
-        self._pipelines = {
-            name: PassThrough(spec)
-            for name in self._functions
-            if (spec := _served_spec(name, definitions.signature_def[name])) is not None
+            if (spec := _served_spec(session.graph, name, definition)) is not None
         }
         self.signatures: Mapping[str, SignatureSpec] = {
-            name: pipeline.spec for name, pipeline in self._pipelines.items()
+            name: served.pipeline.spec for name, served in self._served.items()
         }
 
     def signature_defs(self) -> Any:
@@ -113,24 +148,22 @@ class SavedModelServable:
         return False
 
     def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
-        """See `Servable`."""
-        pipeline = self._pipelines[signature]
-        check_inputs(pipeline.spec, inputs)
-        return pipeline.prepare(inputs)
+        """See `Servable`; dtypes and shapes are the graph's business."""
+        served = self._served[signature]
+        check_input_names(served.pipeline.spec, inputs, served.feed_names)
+        return served.pipeline.prepare(inputs)
 
     def merge(self, signature: str, items: Sequence[Prepared]) -> Tensors:
         """See `Servable`."""
-        return self._pipelines[signature].merge(items)
+        return self._served[signature].pipeline.merge(items)
 
     def run(self, signature: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
         """See `Servable`."""
-        function = self._functions.get(signature)
-        if function is None:
+        session = self._session
+        if session is None:
             raise FailedPreconditionError("The version was unloaded")
-        feeds = {**self._defaults[signature], **tensors}
         try:
-            outputs = function(**{name: tf.constant(array) for name, array in feeds.items()})
-            return {name: value.numpy() for name, value in outputs.items()}
+            return self._served[signature].run(session, tensors)
         except Exception as error:
             raise _run_error(error) from error
 
@@ -138,20 +171,96 @@ class SavedModelServable:
         self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
     ) -> Tensors:
         """See `Servable`."""
-        return self._pipelines[signature].finish(outputs, prepared)
+        return self._served[signature].pipeline.finish(outputs, prepared)
 
     def close(self) -> None:
         """See `Servable`."""
-        self._functions.clear()
-        self._model = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
         gc.collect()
 
 
-def _served_spec(name: str, definition: Any) -> SignatureSpec | None:
-    """The signature as a spec; None if a tensor has a type that can not travel."""
+class _ServedSignature:
+    """One signature, with its tensors in the graph."""
+
+    def __init__(self, graph: Any, spec: SignatureSpec, definition: Any) -> None:
+        self.pipeline = PassThrough(spec)
+        self.feed_names = {alias: info.name for alias, info in definition.inputs.items()}
+        self._feeds = {alias: _output(graph, name) for alias, name in self.feed_names.items()}
+        self._fetches = [_output(graph, definition.outputs[name].name) for name in self._names]
+        self._defaults = {alias: to_ndarray(value) for alias, value in definition.defaults.items()}
+        self._quantised = {
+            tensor.name: tf.as_dtype(tensor.dtype).as_numpy_dtype
+            for tensor in spec.inputs
+            if tensor.dtype.startswith("q")
+        }
+        self._runs_on_threads = 0
+        self._next_runs_on_threads = _FEWEST_RUNS
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.pipeline.outputs
+
+    def run(self, session: Any, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
+        """Runs the graph.
+
+        The operations of short runs stay in the calling thread: handing them to TensorFlow's
+        threads takes several times as long as a small model. After a run that was not short many
+        go to TensorFlow's threads, until one is tried in the calling thread again.
+        """
+        given = {**self._defaults, **tensors}
+        feeds = {self._feeds[name]: self._fed(name, array) for name, array in given.items()}
+        if self._runs_on_threads > 0:
+            self._runs_on_threads -= 1
+            with working_elsewhere():
+                fetched = self._fetch(session, feeds, None)
+        else:
+            fetched = self._fetch_in_one_thread(session, feeds)
+        return dict(zip(self._names, map(_plain, fetched), strict=True))
+
+    def _fetch_in_one_thread(self, session: Any, feeds: Mapping[Any, Any]) -> list[Any]:
+        started = time.thread_time()
+        fetched = self._fetch(session, feeds, _IN_ONE_THREAD)
+        if time.thread_time() - started < _SHORT_S:
+            self._next_runs_on_threads = _FEWEST_RUNS
+        else:
+            self._runs_on_threads = self._next_runs_on_threads
+            self._next_runs_on_threads = min(2 * self._next_runs_on_threads, _MOST_RUNS)
+        return fetched
+
+    def _fetch(self, session: Any, feeds: Mapping[Any, Any], options: Any) -> list[Any]:
+        fetched: list[Any] = pywrap_tf_session.TF_SessionRun_wrapper(
+            session._session, options, feeds, self._fetches, [], None
+        )
+        return fetched
+
+    def _fed(self, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return array.view(self._quantised[name]) if name in self._quantised else array
+
+
+def _output(graph: Any, name: str) -> Any:
+    return graph.get_tensor_by_name(name)._as_tf_output()
+
+
+def _plain(fetched: Any) -> np.ndarray[Any, Any]:
+    """An array of what a session gives; quantised values become their integers."""
+    array = as_array(fetched)
+    return array.view(array.dtype[0]) if array.dtype.names else array
+
+
+def _served_spec(graph: Any, name: str, definition: Any) -> SignatureSpec | None:
+    """The signature as a spec; None if a tensor can not travel, or is not in the graph."""
+    plain = SignatureDef()
+    plain.CopyFrom(definition)
     try:
-        return signature_spec(name, definition)
-    except InvalidTensorError:
+        for info in (*plain.inputs.values(), *plain.outputs.values()):
+            graph.get_tensor_by_name(info.name)
+            info.dtype %= _REFERENCE
+        return signature_spec(name, plain)
+    except (InvalidTensorError, KeyError, ValueError) as error:
+        if not name.startswith("__"):
+            log.warning("The signature %s is left out: %s", name, error)
         return None
 
 

@@ -145,15 +145,29 @@ def test_unknown_extra_beside_optional_ones():
 @pytest.mark.parametrize(
     ("array", "came"),
     [
-        (np.zeros((3, 2), np.float64), "float64[3,2]"),
         (np.zeros((3,), np.float32), "float32[3]"),
         (np.zeros((3, 2, 1), np.float32), "float32[3,2,1]"),
         (np.zeros((3, 4), np.float32), "float32[3,4]"),
-        (np.array([b"x"], dtype=object), "string[1]"),
     ],
 )
-def test_wrong_dtype_rank_or_size(array, came):
+def test_wrong_rank_or_size(array, came):
     assert refusal(two_inputs(), a=array, b=B) == (
+        f'input "a" of signature "sum": expected float32[?,2], got {came}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "graph_name", "came"),
+    [
+        (np.zeros((3, 2), np.float64), "double", "float64[3,2]"),
+        (np.zeros((3, 2), np.float16), "half", "float16[3,2]"),
+        (np.zeros(3, np.int32), "int32", "int32[3]"),
+        (np.array([b"x"], dtype=object), "string", "string[1]"),
+    ],
+)
+def test_wrong_dtype(array, graph_name, came):
+    assert refusal(two_inputs(), a=array, b=B) == (
+        f"Expects arg[0] to be float but {graph_name} is provided; "
         f'input "a" of signature "sum": expected float32[?,2], got {came}'
     )
 
@@ -161,6 +175,7 @@ def test_wrong_dtype_rank_or_size(array, came):
 def test_wrong_dtype_of_an_optional_input():
     message = refusal(DETECT, image_bytes=np.array([b""], dtype=object), iou_threshold=0.5)
     assert message == (
+        "Expects arg[1] to be float but double is provided; "
         'input "iou_threshold" of signature "serving_default": expected float32[], got float64[]'
     )
 

@@ -41,6 +41,17 @@ OURS_ALONE = {
         "custom_ca": 3,
         "client_verify": 4,
     },
+    "tensorflow.serving.SavedModelBundleSourceAdapterConfig": {"legacy_config": 1000},
+    "tensorflow.serving.SessionBundleConfig": {
+        "session_target": 1,
+        "session_config": 2,
+        "batching_parameters": 3,
+        "saved_model_tags": 6,
+    },
+    "tensorflow.serving.SessionConfig": {
+        "intra_op_parallelism_threads": 2,
+        "inter_op_parallelism_threads": 5,
+    },
     **{
         f"grpc.reflection.{version}.{name}": fields
         for version in ("v1", "v1alpha")

@@ -91,9 +91,21 @@ def test_batching_options(write) -> None:
         allowed_batch_sizes: 8
         allowed_batch_sizes: 64
         pad_variable_length_inputs: true
+        enable_large_batch_splitting { value: true }
+        max_execution_batch_size { value: 32 }
         """
     )
-    assert config_files.read_batching_options(path) == BatchingOptions(64, 500, 7, 3, "threads")
+    assert config_files.read_batching_options(path) == BatchingOptions(
+        64,
+        500,
+        7,
+        3,
+        "threads",
+        allowed_batch_sizes=(8, 64),
+        pad_variable_length_inputs=True,
+        enable_large_batch_splitting=True,
+        max_execution_batch_size=32,
+    )
     assert config_files.read_batching_options(path, threads=5).num_batch_threads == 5
 
 
@@ -158,3 +170,74 @@ def test_the_command_lines_base_path_may_be_relative() -> None:
     model = config_files.command_line_model("m", "models/m")
     assert model.folder == Path.cwd() / "models" / "m"
     assert config_files.command_line_model("m", "file:///m").base_path == "file:///m"
+
+
+def test_session_threads(write) -> None:
+    path = write("intra_op_parallelism_threads: 3 inter_op_parallelism_threads: 2")
+    assert config_files.read_session_threads(path) == config_files.SessionThreads(3, 2)
+    assert config_files.read_session_threads(write("")) == config_files.SessionThreads()
+
+
+def test_fields_of_a_session_that_change_nothing_are_told(write, caplog) -> None:
+    path = write("inter_op_parallelism_threads: 2 gpu_options { allow_growth: true }")
+    assert config_files.read_session_threads(path).inter_op == 2
+    assert "gpu_options" in caplog.text
+    with pytest.raises(InvalidRequestError, match="Invalid protobuf file"):
+        config_files.read_session_threads(write("inter_op_parallelism_threads: many"))
+
+
+ADAPTER = "[type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig]"
+
+
+def platform(adapter: str, key: str = "tensorflow") -> str:
+    return f"""platform_configs {{
+        key: "{key}" value {{ source_adapter_config {{ {adapter} }} }}
+    }}"""
+
+
+def test_platform_options(write) -> None:
+    path = write(
+        platform(
+            f"""{ADAPTER} {{ legacy_config {{
+                session_config {{ intra_op_parallelism_threads: 3 }}
+                batching_parameters {{ max_batch_size {{ value: 7 }} }}
+                saved_model_tags: "serve" saved_model_tags: "gpu"
+                enable_model_warmup: true
+            }} }}"""
+        )
+    )
+    assert config_files.read_platform_options(path) == config_files.PlatformOptions(
+        session=config_files.SessionThreads(intra_op=3),
+        batching=BatchingOptions(max_batch_size=7),
+        saved_model_tags=("serve", "gpu"),
+    )
+    path = write(platform(f"{ADAPTER} {{ }}"))
+    assert config_files.read_platform_options(path) == config_files.PlatformOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r'must have the key "tensorflow"; found: none'),
+        (
+            platform(f"{ADAPTER} {{ }}", key="torch"),
+            r'must have the key "tensorflow"; found: torch',
+        ),
+        (platform(""), "must be a tensorflow.serving.SavedModelBundle.*; was not set"),
+        (
+            platform("[type.googleapis.com/tensorflow.serving.SSLConfig] { }"),
+            "must be a .*; was tensorflow.serving.SSLConfig",
+        ),
+        (platform("[type.googleapis.com/a.b.C] { }"), "Invalid protobuf file"),
+        (
+            platform(
+                f"{ADAPTER} {{ legacy_config {{ batching_parameters {{ "
+                "max_batch_size { value: 0 } } } }"
+            ),
+            "max_batch_size must be at least 1",
+        ),
+    ],
+)
+def test_other_platforms_are_refused(write, text: str, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        config_files.read_platform_options(write(text))

@@ -1,5 +1,6 @@
 """The server answers clients made from the official `tensorflow-serving-api`."""
 
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,10 +14,14 @@ from tensorflow_serving.apis import (  # noqa: E402
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
+
+from tests.serving.saved_models import write_half_plus_two  # noqa: E402
 
 
 @pytest.fixture
@@ -85,9 +90,92 @@ async def test_errors_say_what_is_served(prediction) -> None:
     assert "Servable" in (caught.value.details() or "")
 
 
-async def test_classify_is_not_served(prediction) -> None:
-    request = classification_pb2.ClassificationRequest()
+# Examples, on a SavedModel of TensorFlow 1.
+
+
+@pytest.fixture(scope="module")
+def half_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_half_plus_two(tmp_path_factory.mktemp("half") / "1").parent
+
+
+@pytest.fixture
+async def examples(half_path: Path, start_server) -> Any:
+    running = await start_server(model_name="half", model_base_path=str(half_path))
+    return prediction_service_pb2_grpc.PredictionServiceStub(running.channel)
+
+
+def example(**features: float) -> Any:
+    listed = {
+        name: tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        for name, value in features.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=listed))
+
+
+def fill(request: Any, signature: str, *listed: Any) -> Any:
     request.model_spec.name = "half"
+    request.model_spec.signature_name = signature
+    request.input.example_list.examples.extend(listed)
+    return request
+
+
+async def test_classify(examples) -> None:
+    request = fill(classification_pb2.ClassificationRequest(), "classify_both", example(x=2))
+    response = await examples.Classify(request)
+    [classes] = response.result.classifications
+    assert [(each.label, each.score) for each in classes.classes] == [("c3", 3), ("c4", 4)]
+    assert response.model_spec.version.value == 1
+    assert response.model_spec.signature_name == "classify_both"
+
+
+async def test_regress_with_context(examples) -> None:
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.name = "half"
+    request.model_spec.signature_name = "regress"
+    listed = request.input.example_list_with_context
+    listed.context.CopyFrom(example(x=6))
+    listed.examples.extend([tf.train.Example(), example(x=2)])
+    response = await examples.Regress(request)
+    assert [each.value for each in response.result.regressions] == [5, 3]
+
+
+async def test_multi_inference(examples) -> None:
+    request = inference_pb2.MultiInferenceRequest()
+    for method in ("regress", "classify"):
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name = "half"
+        task.model_spec.signature_name = method
+    request.input.example_list.examples.append(example(x=2))
+    first, second = (await examples.MultiInference(request)).results
+    assert [each.value for each in first.regression_result.regressions] == [3]
+    [classes] = second.classification_result.classifications
+    assert [each.score for each in classes.classes] == [3, 4]
+    assert second.model_spec.signature_name == "classify"
+    assert second.model_spec.version.value == 1
+
+
+async def test_examples_that_are_missing(examples) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await prediction.Classify(request)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        await examples.Classify(fill(classification_pb2.ClassificationRequest(), "classify"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "Input is empty."
+
+
+async def test_predict_runs_signatures_of_examples_too(examples) -> None:
+    request = predict_request("half", inputs=[example(x=2).SerializeToString()])
+    request.model_spec.signature_name = "regress"
+    response = await examples.Predict(request)
+    assert list(response.outputs["outputs"].float_val) == [3]
+
+
+async def test_the_rank_of_a_request_is_kept(examples) -> None:
+    response = await examples.Predict(predict_request("half", x=[2.0, 4.0]))
+    assert list(response.outputs["y"].float_val) == [3, 4]
+    assert [dim.size for dim in response.outputs["y"].tensor_shape.dim] == [2]
+
+
+async def test_a_wrong_dtype_is_the_graphs_error(examples) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await examples.Predict(predict_request("half", x=[1, 2]))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "Expects arg[0] to be float but int32 is provided"

@@ -32,8 +32,10 @@ class Http2Server:
         self._shared = Shared(by_path, limits)
         self._servers: list[asyncio.Server] = []
 
-    async def listen(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Opens a port on all IPv4 addresses.
+    async def listen(
+        self, port: int, tls: ssl.SSLContext | None = None, *, shared: bool = False
+    ) -> None:
+        """Opens a port on all IPv4 addresses, which other processes may share.
 
         Raises:
             UnavailableError: It is taken.
@@ -41,7 +43,12 @@ class Http2Server:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                self._connection, "0.0.0.0", port, ssl=tls, backlog=_BACKLOG
+                self._connection,
+                "0.0.0.0",
+                port,
+                ssl=tls,
+                backlog=_BACKLOG,
+                reuse_port=shared,
             )
         except OSError as error:
             raise UnavailableError(f"Can not listen on 0.0.0.0:{port}: {error}") from error

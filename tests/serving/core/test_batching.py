@@ -56,14 +56,18 @@ class Observer:
     def __init__(self) -> None:
         self.depth = 0
         self.batches: list[list[int]] = []
+        self.runs: list[tuple[int, int]] = []
         self.finished_runs = 0
 
     def queued(self, tasks: int) -> None:
         self.depth = tasks
 
-    def started(self, rows: Sequence[int], waits_s: Sequence[float]) -> None:
-        assert len(rows) == len(waits_s)
-        self.batches.append(list(rows))
+    def started(
+        self, rows: int, filled_up: int, requests: Sequence[int], waits_s: Sequence[float]
+    ) -> None:
+        assert len(requests) <= len(waits_s)
+        self.runs.append((rows, filled_up))
+        self.batches.append(list(requests))
 
     def finished(self, seconds: float) -> None:
         self.finished_runs += 1
@@ -78,7 +82,8 @@ class Bench:
     def queue(self, options: BatchingOptions) -> BatchQueue:
         servable: Any = self.doubler
         scheduler = BatchScheduler(self.executor, options.num_batch_threads)
-        return BatchQueue(scheduler, partial(run_batch, servable, "s"), options, self.observer)
+        run = partial(run_batch, servable, "s", options=options)
+        return BatchQueue(scheduler, run, options, self.observer)
 
     async def hold(self, queue: BatchQueue) -> "asyncio.Future[Any]":
         """Occupies the thread with a request for 1 until the gate opens."""
@@ -86,6 +91,12 @@ class Bench:
         future = queue.submit(item(1))
         await asyncio.to_thread(self.doubler.entered.acquire)
         return future
+
+
+def row(*values: int) -> Prepared:
+    """A request of one row of several values, which may be padded."""
+    array = np.array([values])
+    return Prepared({"x": array}, rows=1, batch_key=array.shape, pads=True)
 
 
 def item(*values: int, key: str = "") -> Prepared:
@@ -288,3 +299,203 @@ def test_outputs_must_have_the_rows_of_the_batch() -> None:
     for items in ([item(1), item(2)], [item(1), item(2), item(3)]):
         results = run_batch(servable, "s", items)
         assert [result["y"].tolist() for result in results] == [[0] * 5] * len(items)  # type: ignore[index,union-attr]
+
+
+# Large requests in parts.
+
+
+def splitting(most: int, **options: Any) -> BatchingOptions:
+    return one_thread(
+        enable_large_batch_splitting=True,
+        max_execution_batch_size=most,
+        **({"max_batch_size": 8} | options),
+    )
+
+
+async def test_a_large_request_runs_in_parts_and_shares_the_last(bench: Bench) -> None:
+    queue = bench.queue(splitting(3))
+    first = await bench.hold(queue)
+    large, small = queue.submit(item(2, 3, 4, 5, 6, 7, 8)), queue.submit(item(9))
+    assert bench.observer.depth == 4
+    bench.doubler.gate.set()
+    results = await asyncio.gather(first, large, small)
+    assert bench.doubler.runs == [[1], [2, 3, 4], [5, 6, 7], [8, 9]]
+    assert [outputs["y"].tolist() for outputs in results] == [
+        [2],
+        [4, 6, 8, 10, 12, 14, 16],
+        [18],
+    ]
+    assert bench.observer.batches == [[1], [7], [], [1]]
+    assert bench.observer.depth == 0
+
+
+async def test_a_part_that_fails_fails_its_request_and_drops_the_rest(bench: Bench) -> None:
+    queue = bench.queue(splitting(2))
+    with pytest.raises(InvalidRequestError, match="13 is not allowed"):
+        await queue.submit(item(1, 13, 3, 4, 5, 6))
+    assert (await queue.submit(item(7, 8, 9)))["y"].tolist() == [14, 16, 18]
+    assert [3, 4] not in bench.doubler.runs
+    assert bench.observer.depth == 0
+
+
+async def test_a_request_whose_last_part_fails_beside_another(bench: Bench) -> None:
+    queue = bench.queue(splitting(2))
+    first = await bench.hold(queue)
+    bad, good = queue.submit(item(2, 3, 13)), queue.submit(item(4))
+    bench.doubler.gate.set()
+    results = await asyncio.gather(first, bad, good, return_exceptions=True)
+    assert isinstance(results[1], InvalidRequestError)
+    assert results[2]["y"].tolist() == [8]  # type: ignore[index]
+
+
+async def test_parts_of_several_threads_are_joined_in_order(bench: Bench) -> None:
+    queue = bench.queue(
+        splitting(1, num_batch_threads=4, max_batch_size=100, max_enqueued_batches=200)
+    )
+    values = list(range(20, 70))
+    results = await asyncio.gather(*(queue.submit(item(*values)) for _ in range(4)))
+    assert [outputs["y"].tolist() for outputs in results] == [[2 * n for n in values]] * 4
+
+
+async def test_cancelling_a_request_drops_its_parts(bench: Bench) -> None:
+    queue = bench.queue(splitting(2))
+    first = await bench.hold(queue)
+    gone = queue.submit(item(2, 3, 4))
+    gone.cancel()
+    bench.doubler.gate.set()
+    await asyncio.gather(first, queue.submit(item(5)))
+    assert bench.doubler.runs == [[1], [5]]
+    assert bench.observer.depth == 0
+
+
+async def test_the_largest_request_fits_in_an_empty_queue(bench: Bench) -> None:
+    queue = bench.queue(splitting(2, max_enqueued_batches=1))
+    first = await bench.hold(queue)
+    large = queue.submit(item(*range(20, 28)))
+    with pytest.raises(UnavailableError, match="currently 4 batches enqueued"):
+        queue.submit(item(2))
+    bench.doubler.gate.set()
+    await asyncio.gather(first, large)
+    with pytest.raises(InvalidRequestError, match="Task size 9 is larger than maximum input"):
+        queue.submit(item(*range(20, 29)))
+
+
+# Allowed sizes.
+
+
+async def test_a_batch_is_filled_up_with_the_first_row_of_its_last_request(bench: Bench) -> None:
+    queue = bench.queue(one_thread(max_batch_size=8, allowed_batch_sizes=(2, 6, 8)))
+    first = await bench.hold(queue)
+    others = [queue.submit(item(2)), queue.submit(item(3, 4)), queue.submit(item())]
+    bench.doubler.gate.set()
+    results = await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1, 1], [2, 3, 4, 4, 4, 4]]
+    assert [outputs["y"].tolist() for outputs in results] == [[2], [4], [6, 8], []]
+    assert bench.observer.runs == [(1, 2), (3, 6)]
+    both = [queue.submit(item(5, 6)), queue.submit(item(7, 8))]
+    await asyncio.gather(*both)
+    assert bench.doubler.runs[2] == [5, 6, 7, 8, 7, 7]
+
+
+async def test_a_bad_request_in_a_filled_up_batch_fails_alone(bench: Bench) -> None:
+    queue = bench.queue(one_thread(max_batch_size=8, allowed_batch_sizes=(4, 8)))
+    good, bad = queue.submit(item(2)), queue.submit(item(13))
+    results = await asyncio.gather(good, bad, return_exceptions=True)
+    assert results[0]["y"].tolist() == [4]  # type: ignore[index]
+    assert isinstance(results[1], InvalidRequestError)
+
+
+async def test_parts_are_filled_up_too(bench: Bench) -> None:
+    queue = bench.queue(splitting(4, allowed_batch_sizes=(2, 4)))
+    outputs = await queue.submit(item(2, 3, 4, 5, 6))
+    assert bench.doubler.runs == [[2, 3, 4, 5], [6, 6]]
+    assert outputs["y"].tolist() == [4, 6, 8, 10, 12]
+
+
+# Shapes that differ.
+
+
+async def test_requests_of_different_shapes_are_padded_if_told(bench: Bench) -> None:
+    queue = bench.queue(one_thread(pad_variable_length_inputs=True))
+    first = await bench.hold(queue)
+    others = [queue.submit(row(2, 3, 4)), queue.submit(row(5)), queue.submit(row(6, 7))]
+    bench.doubler.gate.set()
+    results = await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1], [[2, 3, 4], [5, 5, 5], [6, 7, 6]]]
+    assert results[2]["y"].tolist() == [[10, 10, 10]]
+
+
+async def test_without_padding_they_do_not_meet(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    first = await bench.hold(queue)
+    others = [queue.submit(row(2, 3)), queue.submit(row(5)), queue.submit(row(6, 7))]
+    bench.doubler.gate.set()
+    await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1], [[2, 3], [6, 7]], [[5]]]
+
+
+async def test_requests_that_may_not_be_padded_keep_their_key(bench: Bench) -> None:
+    queue = bench.queue(one_thread(pad_variable_length_inputs=True))
+    first = await bench.hold(queue)
+    others = [queue.submit(item(2, key="a")), queue.submit(item(3, key="b"))]
+    bench.doubler.gate.set()
+    await asyncio.gather(first, *others)
+    assert bench.doubler.runs == [[1], [2], [3]]
+
+
+# Deadlines.
+
+
+async def test_a_request_whose_deadline_passed_never_runs(bench: Bench) -> None:
+    queue = bench.queue(one_thread())
+    # The deadline has passed before the loop had a turn to say so.
+    late = queue.submit(item(2), deadline=asyncio.get_running_loop().time() - 1)
+    with pytest.raises(ResourceExhaustedError, match="while waiting in batching queue"):
+        await late
+    assert (await queue.submit(item(3)))["y"].tolist() == [6]
+    assert bench.doubler.runs == [[3]]
+
+
+async def test_an_overloaded_queue_answers_what_it_took_and_refuses_the_rest(bench: Bench) -> None:
+    """Five times what fits comes at once; who is let in waits for the queue, not for the flood."""
+    options = one_thread(max_batch_size=4, max_enqueued_batches=2)
+    queue = bench.queue(options)
+    first = await bench.hold(queue)
+    admitted: list[asyncio.Future[Any]] = []
+    refused = 0
+    for n in range(5 * options.room):
+        try:
+            admitted.append(queue.submit(item(20 + n)))
+        except UnavailableError:
+            refused += 1
+    assert len(admitted) == options.room
+    assert refused == 4 * options.room
+    bench.doubler.gate.set()
+    await asyncio.wait_for(asyncio.gather(first, *admitted), 10)
+    # The last of those admitted waited for no more runs than batches were allowed to wait.
+    assert len(bench.doubler.runs) == 1 + options.max_enqueued_batches
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"allowed_batch_sizes": (8, 4)}, "allowed_batch_sizes entries must be increasing"),
+        ({"allowed_batch_sizes": (0, 4)}, "allowed_batch_sizes entries must be increasing"),
+        (
+            {"allowed_batch_sizes": (2, 3), "max_batch_size": 4},
+            "must match max_batch_size; last entry was 3; expected 4",
+        ),
+        (
+            {
+                "enable_large_batch_splitting": True,
+                "max_batch_size": 4,
+                "max_execution_batch_size": 8,
+            },
+            "max_batch_size must be greater than or equal to max_execution_batch_size",
+        ),
+        ({"max_execution_batch_size": 0}, "max_execution_batch_size must be at least 1"),
+    ],
+)
+def test_options_that_contradict_each_other(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        BatchingOptions(**values)

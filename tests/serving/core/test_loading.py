@@ -10,7 +10,9 @@ from protocol.errors import (
     ContractError,
     DataLossError,
     FailedPreconditionError,
+    InvalidRequestError,
     ServiceError,
+    UnavailableError,
     UnimplementedError,
 )
 from protocol.warmup import frame_record
@@ -107,12 +109,53 @@ def test_records_of_other_kinds(model_folders, load) -> None:
     replay(servable, messages.PredictionLog())
     classify = messages.PredictionLog()
     classify.classify_log.request.model_spec.name = "m"
-    replay(servable, classify)
-    session_run = messages.PredictionLog()
-    session_run.session_run_log.request.model_spec.name = "m"
-    with pytest.raises(UnimplementedError, match="Unsupported log_type for warmup"):
-        replay(servable, session_run)
-    assert frame_record(classify.SerializeToString())
+    with pytest.raises(InvalidRequestError, match="No classification inputs found"):
+        replay(servable, classify)
+    for kind in ("session_run_log", "predict_streamed_log"):
+        record = messages.PredictionLog()
+        getattr(record, kind).SetInParent()
+        with pytest.raises(UnimplementedError, match=f"Unsupported log_type for warmup: {kind}"):
+            replay(servable, record)
+
+
+def example_records() -> list[Any]:
+    """One record of each kind that holds examples."""
+    classify, regress, multi = (messages.PredictionLog() for _ in range(3))
+    requests = (
+        classify.classify_log.request,
+        regress.regress_log.request,
+        multi.multi_inference_log.request,
+    )
+    for request in requests:
+        made = request.input.example_list.examples.add()
+        made.features.feature["x"].float_list.value.append(2)
+    requests[0].model_spec.signature_name = "classify"
+    requests[1].model_spec.signature_name = "regress"
+    for method in ("classify", "regress"):
+        task = requests[2].tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.signature_name = method
+    return [classify, regress, multi]
+
+
+def write_records(folder: Path, records: list[Any]) -> None:
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    data = b"".join(frame_record(record.SerializeToString()) for record in records)
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(data)
+
+
+def test_records_of_examples_are_replayed(tmp_path: Path, load, metrics) -> None:
+    pytest.importorskip("tensorflow")
+    from tests.serving.saved_models import write_half_plus_two
+
+    folder = write_half_plus_two(tmp_path / "1")
+    write_records(folder, example_records())
+    load(folder)
+    assert metrics.warmup_records.total() == 3
+    unfit = example_records()[1]
+    unfit.regress_log.request.model_spec.signature_name = "wide"
+    write_records(folder, [unfit])
+    with pytest.raises(InvalidRequestError, match=r"Warm-up record 1 of .*Expected output Tensor"):
+        load(folder)
 
 
 def test_a_folder_can_be_refused_beforehand(model_folders, load) -> None:
@@ -121,3 +164,34 @@ def test_a_folder_can_be_refused_beforehand(model_folders, load) -> None:
 
     with pytest.raises(FailedPreconditionError, match="not 1"):
         load(model_folders.half_plus_two(1), check_folder=refuse)
+
+
+def test_a_version_that_is_still_being_copied_is_refused(model_folders, load, metrics) -> None:
+    folder = model_folders.half_plus_two(1)
+    variables = folder / "variables"
+    variables.mkdir()
+    load(folder)
+    (variables / "variables.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(UnavailableError, match=r"not complete: variables/variables\.index is"):
+        load(folder)
+    (variables / "variables.index").write_bytes(b"")
+    load(folder)
+
+
+def test_a_version_that_changes_meanwhile_is_loaded_again(
+    model_folders, metrics, monkeypatch
+) -> None:
+    folder = model_folders.half_plus_two(1)
+    loads: list[Any] = []
+
+    class Runtime:
+        def load(self, folder: Path, manifest: Any) -> Any:
+            loads.append(RuntimeChooser(RuntimeOptions())(aspired).load(folder, manifest))
+            if len(loads) < 3:
+                (folder / "model.onnx").touch()
+            return loads[-1]
+
+    aspired = AspiredVersion(1, folder)
+    loader = VersionLoader(lambda aspired: Runtime(), metrics)
+    assert loader.load(ServableId("m", 1), aspired) is loads[2]
+    assert len(loads) == 3

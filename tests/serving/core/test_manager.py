@@ -13,6 +13,7 @@ from protocol.errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from serving.core import manager as manager_module
 from serving.core.manager import LoadRetries, Manager, ModelChoice
 from serving.core.servable import AspiredVersion, ServableId, ServableState
 
@@ -36,6 +37,10 @@ class FakeLoader:
         self.failures: dict[int, int] = {}
         self.attempts: dict[int, int] = {}
         self.loaded: dict[int, FakeServable] = {}
+        self.files: dict[int, int] = {}
+
+    def fingerprint(self, aspired: AspiredVersion) -> Any:
+        return self.files.get(aspired.version, 0)
 
     def load(self, servable_id: ServableId, aspired: AspiredVersion) -> Any:
         version = servable_id.version
@@ -250,3 +255,135 @@ async def test_unexpected_errors_are_statuses_too(bench: Bench) -> None:
     bench.want(1)
     await bench.until(lambda: bench.states() == {1: S.END})
     assert "RuntimeError: surprise" in str(bench.manager.statuses("m")[0].error)
+
+
+# Changes of files.
+
+
+async def test_a_failed_version_is_tried_again_when_its_files_change(bench: Bench) -> None:
+    bench.manager._retries = LoadRetries(count=1, interval_s=3600)
+    bench.loader.failures[1] = 4
+    bench.want(1)
+    await bench.manager.settled(["m"])
+    # None of these counts as a retry.
+    for copied in (1, 2, 3):
+        bench.loader.files[1] = copied
+        bench.want(1)
+        await bench.until(lambda: bench.loader.attempts[1] == copied + 1)  # noqa: B023
+        bench.want(1)
+        assert bench.states() == {1: S.LOADING}
+    bench.loader.files[1] = 4
+    bench.want(1)
+    await bench.until(lambda: bench.states() == {1: S.AVAILABLE})
+    assert bench.loader.attempts[1] == 5
+
+
+async def test_files_that_do_not_change_are_left_alone(bench: Bench) -> None:
+    bench.manager._retries = LoadRetries(count=0)
+    bench.loader.failures[1] = 99
+    bench.want(1)
+    await bench.until(lambda: bench.states() == {1: S.END})
+    for _ in range(3):
+        bench.want(1)
+        await asyncio.gather(*bench.manager._tasks)
+    assert bench.loader.attempts[1] == 1
+
+
+async def test_a_version_given_up_is_tried_again_when_its_files_change(bench: Bench) -> None:
+    bench.want(1)
+    await bench.manager.settled(["m"])
+    bench.manager._retries = LoadRetries(count=0)
+    bench.loader.failures[2] = 1
+    bench.want(2)
+    await bench.until(lambda: bench.states() == {2: S.END, 1: S.AVAILABLE})
+    bench.loader.files[2] = 1
+    bench.want(2)
+    await bench.until(lambda: bench.states() == {2: S.AVAILABLE, 1: S.END})
+
+
+async def test_a_version_overwritten_while_it_serves_stays_unnoticed(bench: Bench) -> None:
+    bench.want(1)
+    await bench.manager.settled(["m"])
+    bench.loader.files[1] = 1
+    bench.want(1)
+    await asyncio.gather(*bench.manager._tasks)
+    assert bench.loader.attempts[1] == 1
+
+
+async def test_a_failed_version_is_sought_where_its_folder_is_now(bench: Bench) -> None:
+    bench.manager._retries = LoadRetries(count=1, interval_s=3600)
+    bench.loader.failures[1] = 1
+    bench.want(1)
+    await bench.manager.settled(["m"])
+    bench.loader.files[1] = 1
+    bench.manager.aspire("m", [AspiredVersion(1, Path("m/001"))])
+    await bench.until(lambda: bench.states() == {1: S.AVAILABLE})
+    [status] = bench.manager.statuses("m")
+    assert status.folder == Path("m/001")
+
+
+# Several versions.
+
+
+async def test_the_lowest_go_first_and_the_newest_serves_until_a_wanted_one_can(
+    bench: Bench,
+) -> None:
+    bench.want(1, 2, 3)
+    await bench.manager.settled(["m"])
+    bench.loader.gates[4] = threading.Event()
+    bench.want(4)
+    await bench.until(lambda: bench.states()[1] is bench.states()[2] is S.END)
+    assert bench.states() == {4: S.LOADING, 3: S.AVAILABLE, 2: S.END, 1: S.END}
+    assert bench.latest() == 3
+    bench.loader.gates[4].set()
+    await bench.until(lambda: bench.states()[3] is S.END)
+    assert bench.latest() == 4
+
+
+async def test_a_model_that_never_loads_does_not_hold_up_another(bench: Bench) -> None:
+    bench.loader.failures[7] = 99
+    bench.want(7, name="broken")
+    bench.want(1)
+    await bench.until(lambda: bench.states() == {1: S.AVAILABLE})
+    await bench.until(lambda: bench.states("broken") == {7: S.END})
+
+
+async def test_ended_versions_are_forgotten_after_a_day(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.want(1)
+    await bench.manager.settled(["m"])
+    bench.want(2)
+    await bench.until(lambda: bench.states() == {2: S.AVAILABLE, 1: S.END})
+    now = manager_module.time.monotonic()
+    monkeypatch.setattr(manager_module.time, "monotonic", lambda: now + 25 * 3600)
+    bench.want(2)
+    assert bench.states() == {2: S.AVAILABLE}
+
+
+async def test_closing_has_threads_of_its_own(bench: Bench) -> None:
+    with ThreadPoolExecutor(1) as loading, ThreadPoolExecutor(1, "close") as closing:
+        manager = Manager(bench.loader, loading, closing=closing)
+        threads: list[str] = []
+        bench.loader.gates[2] = threading.Event()
+        manager.aspire("m", [AspiredVersion(1, Path("m"))])
+        await manager.settled(["m"])
+        servable = bench.loader.loaded[1]
+        servable.close = lambda: threads.append(threading.current_thread().name)  # type: ignore[method-assign]
+        manager.aspire("other", [AspiredVersion(2, Path("other"))])
+        # The only thread for loading is busy.
+        manager.aspire("m", [])
+        async with asyncio.timeout(10):
+            while not threads:
+                await asyncio.sleep(0.001)
+        assert threads == ["close_0"]
+        bench.loader.gates[2].set()
+        await manager.close()
+
+
+async def test_nothing_is_loaded_once_closed(bench: Bench) -> None:
+    bench.want(1)
+    await bench.manager.settled(["m"])
+    await bench.manager.close()
+    bench.want(2)
+    assert bench.states() == {1: S.END}

@@ -52,12 +52,14 @@ def test_latency_buckets_are_tensorflow_servings() -> None:
 def test_tensorflow_series_have_no_help_and_no_suffix() -> None:
     metrics = ServerMetrics("threads")
     metrics.tf.request_count.add("m", "OK")
-    QueueMetrics(metrics, ID, "s", "ONNX").started([2, 3], [0.001, 0.002])
+    QueueMetrics(metrics, ID, "s", "ONNX").started(5, 8, [2, 3], [0.001, 0.002])
     lines = [line for line in page(metrics) if ":tensorflow:" in line]
-    assert not any(line.startswith("# HELP") or "_total" in line for line in lines)
+    assert not any(line.startswith("# HELP") or "request_count_total" in line for line in lines)
     assert ":tensorflow:serving:batching_session:wrapped_run_count 1" in lines
     assert ":tensorflow:serving:batching_session:input_batch_size_count 2" in lines
-    assert ":tensorflow:serving:batching_session:processed_batch_size_sum 5" in lines
+    assert ":tensorflow:serving:batching_session:processed_batch_size_sum 8" in lines
+    padding = ":tensorflow:serving:batching_session:padding_size_sum"
+    assert f'{padding}{{execution_batch_size="8"}} 3' in lines
 
 
 def test_own_series_carry_model_version_signature_and_code() -> None:
@@ -78,7 +80,7 @@ def test_series_of_an_ended_version_are_removed() -> None:
     metrics.answered(ID, "s", "OK")(0.003)
     observer = QueueMetrics(metrics, ID, "s", "ONNX")
     observer.queued(1)
-    observer.started([1], [0.1])
+    observer.started(1, 1, [1], [0.1])
     assert 'serving_model_state{model="m",version="3"} 30.0' in page(metrics)
     metrics.state_changed(ID, ServableState.END)
     assert not [line for line in page(metrics) if 'version="3"' in line]

@@ -1,10 +1,12 @@
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from protocol.errors import NotFoundError
+from serving.core import source as module
 from serving.core.model_config import AllVersions, ModelConfig, SpecificVersions
 from serving.core.servable import AspiredVersion
 from serving.core.source import FileSystemSource, aspired_versions
@@ -43,6 +45,18 @@ def test_specific_prefers_the_plain_spelling(tmp_path: Path) -> None:
 def test_a_missing_base_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"Could not read base path .*missing"):
         aspired_versions(ModelConfig("m", str(tmp_path / "missing")))
+
+
+def test_a_base_path_that_may_not_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    make_folders(tmp_path, "1")
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(NotFoundError, match=r"Could not read base path .*Permission denied"):
+        aspired_versions(ModelConfig("m", str(tmp_path)))
 
 
 class Wishes:
@@ -114,3 +128,35 @@ async def test_watching_sees_a_new_version(tmp_path: Path) -> None:
     make_folders(tmp_path, "m/2")
     await asyncio.wait_for(seen.wait(), 10)
     watching.cancel()
+
+
+async def test_a_base_path_that_does_not_answer_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folders(tmp_path, "hung/1", "good/1")
+    answer = threading.Event()
+
+    def read(config: ModelConfig) -> list[AspiredVersion]:
+        if config.name == "hung":
+            assert answer.wait(10)
+        return aspired_versions(config)
+
+    monkeypatch.setattr(module, "aspired_versions", read)
+    monkeypatch.setattr(module, "_SLOW_POLL_S", 0.01)
+    monkeypatch.setattr(module, "_LONGEST_POLL_S", 0.1)
+    wishes = Wishes()
+    source = FileSystemSource(wishes)
+    source.configure([ModelConfig(name, str(tmp_path / name)) for name in ("hung", "good")])
+    await source.poll()
+    assert wishes.last == {"good": [1]}
+    assert "does not answer" in source.problem("hung")
+    make_folders(tmp_path, "good/2")
+    watching = asyncio.ensure_future(source.watch(0.01))
+    async with asyncio.timeout(10):
+        while wishes.last != {"good": [2]}:
+            await asyncio.sleep(0.01)
+        answer.set()
+        while wishes.last != {"good": [2], "hung": [1]}:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert source.problem("hung") == ""

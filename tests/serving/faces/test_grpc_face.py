@@ -235,10 +235,27 @@ def running_choice() -> Any:
     return ModelChoice("half")
 
 
-@pytest.mark.parametrize("method", [services.CLASSIFY, services.REGRESS, services.MULTI_INFERENCE])
-async def test_methods_on_examples_are_not_served(running, method) -> None:
+@pytest.mark.parametrize("method", [services.CLASSIFY, services.REGRESS])
+async def test_examples_need_a_signature_that_takes_them(running, method) -> None:
     call = running.stub(method)
-    await refused(call(method.request()), Code.UNIMPLEMENTED, "use PredictionService/Predict")
+    await refused(call(method.request()), Code.INVALID_ARGUMENT, "Missing ModelSpec")
+    request = method.request()
+    request.model_spec.name = "halb"
+    await refused(call(request), Code.NOT_FOUND, "Latest(halb)")
+    request.model_spec.name = "sentiment"
+    await refused(call(request), Code.INVALID_ARGUMENT, "Tensor")
+    request.model_spec.signature_name = "no"
+    await refused(call(request), Code.INVALID_ARGUMENT, "No signature was found with the name: no")
+
+
+async def test_multi_inference_needs_tasks_of_one_model(running) -> None:
+    call = running.stub(services.MULTI_INFERENCE)
+    request = messages.MultiInferenceRequest()
+    await refused(call(request), Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+    task = request.tasks.add(method_name="tensorflow/serving/predict")
+    await refused(call(request), Code.INVALID_ARGUMENT, "Missing ModelSpec")
+    task.model_spec.name = "half"
+    await refused(call(request), Code.UNIMPLEMENTED, "Unsupported signature method_name")
 
 
 # GetModelMetadata.
@@ -347,7 +364,7 @@ async def test_reload_tells_which_new_models_failed(running, model_folders) -> N
     await refused(
         running.stub(services.HANDLE_RELOAD_CONFIG)(request),
         Code.UNKNOWN,
-        "2 model(s) did not become available: {{name: broken version: 3} due to error: ",
+        "2 model(s) did not become available: {{{name: broken version: 3} due to error: ",
         "Could not read base path",
     )
     assert (await running.predict("half", {"x": X})).model_spec.version.value == 2

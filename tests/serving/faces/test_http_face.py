@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -66,7 +67,8 @@ async def test_model_status(get) -> None:
         ("/v1/models/halb", 404, "Could not find any versions of model halb"),
         ("/v1/models/half/versions/9", 404, "Could not find version 9 of model half"),
         (f"/v1/models/half/versions/{2**63}", 400, "Failed to convert version"),
-        ("/v1/models", 400, "Malformed request: GET /v1/models"),
+        ("/v1/model", 400, "Malformed request: GET /v1/model"),
+        ("/readyz/", 404, "No page /readyz/"),
         ("/nothing", 404, "No page /nothing"),
     ],
 )
@@ -133,3 +135,34 @@ async def test_the_metrics_path_is_configurable(model_folders, start_server, tmp
             assert response.status == 200
         async with session.get("/monitoring/prometheus/metrics") as response:
             assert response.status == 404
+
+
+async def test_a_server_on_its_way_out_takes_no_new_predictions(running) -> None:
+    body = {"instances": [[1, 2, 3]]}
+    async with aiohttp.ClientSession(f"http://localhost:{running.rest_port}") as session:
+        async with session.post("/v1/models/half:predict", json=body) as response:
+            assert response.status == 200
+        running.server.data_plane.drain()
+        async with session.post("/v1/models/half:predict", json=body) as response:
+            assert response.status == 503
+        async with session.get("/v1/models/half") as response:
+            assert response.status == 200
+
+
+async def test_rest_requests_under_way_finish(model_folders, start_server) -> None:
+    model_folders.slow()
+    running = await start_server(
+        model_name="slow", model_base_path=str(model_folders.model("slow"))
+    )
+    in_flight = running.server.metrics.registry.get_sample_value
+    async with aiohttp.ClientSession(f"http://localhost:{running.rest_port}") as session:
+        call = asyncio.create_task(
+            session.post("/v1/models/slow:predict", json={"instances": [200.0]})
+        )
+        async with asyncio.timeout(20):
+            while in_flight("serving_in_flight_requests") != 1.0:
+                await asyncio.sleep(0)
+        await running.server.stop(drain_timeout_s=20)
+        async with await call as response:
+            assert response.status == 200
+            assert await response.json() == {"predictions": [200.0]}
