@@ -31,6 +31,7 @@ from serving.config_files import (
     SessionThreads,
     SslOptions,
 )
+from serving.core.access_log import AccessLog
 from serving.core.admission import Admission, Rate, read_tokens
 from serving.core.batching import BatchingOptions, BatchScheduler, unbatched
 from serving.core.data_plane import DataPlane
@@ -93,7 +94,8 @@ class ModelServer:
         self._metrics_path = self._read_metrics_path()
         self._tls = self._read_tls()
         self._admission = self._read_admission()
-        self._access_log = FileWriter(flags.access_log) if flags.access_log else None
+        path = flags.access_log
+        self._access_log = AccessLog(FileWriter(path)) if path else None
         self._request_log = RequestLog(self._request_logs)
         self._executors = _Executors(
             loads=flags.num_load_threads or _CPUS,
@@ -362,7 +364,14 @@ class ModelServer:
             log.error("--rest_api_port is the gRPC port %d: HTTP is switched off", port)
             return
         rest = RestFace(self.data_plane, self.metrics, self._executors.json, self._rest_options)
-        face = HttpFace(self.data_plane, self._metrics_page, self._metrics_path, rest)
+        face = HttpFace(
+            self.data_plane,
+            self._metrics_page,
+            self._metrics_path,
+            rest,
+            self._admission,
+            self._access_log,
+        )
         self._http = web.AppRunner(
             face.application(),
             access_log=None,

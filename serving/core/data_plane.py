@@ -292,7 +292,14 @@ class DataPlane:
             self._scheduler,
             partial(run_batch, servable, signature, options=batching),
             batching,
-            QueueMetrics(self._metrics, handle.id, signature, servable.runtime, api),
+            QueueMetrics(
+                self._metrics,
+                handle.id,
+                signature,
+                servable.runtime,
+                api,
+                batched=batching.max_batch_requests != 1,
+            ),
         )
         return _Lane(
             handle=handle,

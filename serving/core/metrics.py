@@ -176,7 +176,16 @@ class TfMetrics:
 
 
 class QueueMetrics:
-    """Observes one batch queue for one signature of one version."""
+    """Observes one batch queue for one signature of one version.
+
+    Args:
+        metrics: Where everything is counted.
+        servable_id: The version.
+        signature: The signature.
+        runtime: The engine's name.
+        api: The call's name.
+        batched: Whether its runs count among TensorFlow Serving's batching sessions.
+    """
 
     def __init__(
         self,
@@ -185,13 +194,15 @@ class QueueMetrics:
         signature: str,
         runtime: str,
         api: str = "Predict",
+        *,
+        batched: bool = True,
     ) -> None:
         labels = (servable_id.name, str(servable_id.version), signature)
         self._tf = metrics.tf
         self._model = servable_id.name
         self._runtime = runtime
         self._api = api
-        self._pool = metrics.thread_pool_name
+        self._pool = metrics.thread_pool_name if batched else ""
         self._rows = metrics.batch_rows.labels(*labels)
         self._waits = metrics.queue_seconds.labels(*labels)
         self._depth = metrics.queue_depth.labels(*labels)

@@ -59,10 +59,12 @@ class HealthFace:
             status = self._status(request.service)
             if status != last:
                 yield HealthCheckResponse(status=status)
+                # Looks again before it waits: the state may have changed while this was sent.
                 last = status
-            if self._data_plane.is_draining:
+            elif self._data_plane.is_draining:
                 return
-            await self._data_plane.changed()
+            else:
+                await self._data_plane.changed()
 
     def _names(self) -> list[str]:
         return [*SERVICES, *self._data_plane.model_names]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
+import grpc
 from aiohttp import web
 
+from protocol.errors import ServiceError
+from serving.core.access_log import AccessLog
+from serving.core.admission import Admission
 from serving.core.data_plane import DataPlane
 from serving.core.metrics import CONTENT_TYPE
 from serving.faces.rest.face import RestFace
@@ -17,6 +22,10 @@ from serving.faces.rest.paths import is_rest
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_REFUSALS = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -29,6 +38,8 @@ class HttpFace:
         metrics_page: Gives what the scraper reads.
         metrics_path: Where; empty for nowhere.
         rest: Answers what is under `/v1/`.
+        admission: Says who may call what is under `/v1/`, and read the metrics.
+        access_log: Gets a line for each of these calls.
     """
 
     def __init__(
@@ -37,11 +48,15 @@ class HttpFace:
         metrics_page: Callable[[], Awaitable[bytes]],
         metrics_path: str,
         rest: RestFace,
+        admission: Admission,
+        access_log: AccessLog | None = None,
     ) -> None:
         self._data_plane = data_plane
         self._metrics_page = metrics_page
         self._metrics_path = metrics_path
         self._rest = rest
+        self._admission = admission
+        self._access_log = access_log
 
     def application(self) -> web.Application:
         """All routes."""
@@ -77,9 +92,9 @@ class HttpFace:
         """Sends requests on by their raw path: the REST API has rules that no router knows."""
         path = request.raw_path
         if is_rest(path):
-            return await self._rest.handle(request)
+            return await self._guarded(request, self._rest.handle)
         if self._metrics_path and path.partition("?")[0] == self._metrics_path:
-            return await self.metrics(request)
+            return await self._guarded(request, self.metrics)
         try:
             return await handler(request)
         except web.HTTPException:
@@ -90,6 +105,30 @@ class HttpFace:
         except Exception as error:
             log.exception("A request ended in an unexpected error")
             return _error(f"{type(error).__name__}: {error}", 500)
+
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Lets a call in or refuses it, and writes its line."""
+        started, status = time.perf_counter(), 499
+        try:
+            answer = await self._admitted(request, handler)
+            status = answer.status
+            return answer
+        finally:
+            if self._access_log is not None:
+                self._access_log.write(
+                    peer=request.remote or "",
+                    method=f"{request.method} {request.raw_path}",
+                    code=str(status),
+                    seconds=time.perf_counter() - started,
+                    traceparent=request.headers.get("traceparent", ""),
+                )
+
+    async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._admission.check(request.headers.get("authorization"), request.remote or "")
+        except ServiceError as error:
+            return _error(error.message, _REFUSALS[error.status])
+        return await handler(request)
 
 
 def _error(message: str, status: int) -> web.Response:

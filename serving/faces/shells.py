@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from protocol.errors import ServiceError
 from protocol.messages import PredictionLog
 from protocol.predict_wire import read_request
 from protocol.warmup import frame_record
+from serving.core.access_log import AccessLog
 from serving.core.admission import Admission
 from serving.core.file_writer import FileWriter
 from serving.core.model_config import RequestLogConfig
@@ -58,13 +58,13 @@ def address(peer: str) -> str:
     return peer if peer.startswith("unix") else peer.rpartition(":")[0]
 
 
-def logged(handler: Handler, writer: FileWriter) -> Handler:
-    """Writes a line of JSON for each call: time, peer, method, code, milliseconds, traceparent."""
-    return _wrapped(handler, lambda context: _line(handler.path, writer, context))
+def logged(handler: Handler, access_log: AccessLog) -> Handler:
+    """Writes a line for each call."""
+    return _wrapped(handler, lambda context: _line(handler.path, access_log, context))
 
 
 @contextmanager
-def _line(path: str, writer: FileWriter, context: Context) -> Iterator[None]:
+def _line(path: str, access_log: AccessLog, context: Context) -> Iterator[None]:
     started, code = time.perf_counter(), "CANCELLED"
     text = ""
     try:
@@ -74,17 +74,14 @@ def _line(path: str, writer: FileWriter, context: Context) -> Iterator[None]:
         code, text = error.status.name, error.message
         raise
     finally:
-        fields = {
-            "time": round(time.time(), 3),
-            "peer": context.peer(),
-            "method": path,
-            "code": code,
-            "ms": round((time.perf_counter() - started) * 1e3, 3),
-            "error": text[:256],
-            "traceparent": dict(context.invocation_metadata()).get("traceparent", ""),
-        }
-        kept = {name: value for name, value in fields.items() if value != ""}
-        writer.write(json.dumps(kept, default=str).encode() + b"\n")
+        access_log.write(
+            peer=context.peer(),
+            method=path,
+            code=code,
+            seconds=time.perf_counter() - started,
+            error=text,
+            traceparent=str(dict(context.invocation_metadata()).get("traceparent", "")),
+        )
 
 
 def _wrapped(handler: Handler, around: Callable[[Context], Any]) -> Handler:

@@ -229,7 +229,7 @@ StartServer = Callable[..., Awaitable[RunningServer]]
 @pytest.fixture
 def grpc_face() -> str:
     """The face that servers speak gRPC through; modules ask for both by overriding it."""
-    return "grpcio"
+    return "nghttp2"
 
 
 @pytest.fixture

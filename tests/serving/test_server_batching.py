@@ -78,6 +78,8 @@ async def test_one_version_may_be_batched_and_another_not(model_folders, start_s
     page = running.server.metrics.render().decode()
     assert 'thread_pool_name="model_server_batch_threads"' in page
     assert "mine" not in page
+    # The run of the version without parameters is no batching session's.
+    assert ":tensorflow:serving:batching_session:wrapped_run_count 1\n" in page
     assert running.server._batching_of(batched).num_batch_threads < 77
     assert running.server._batching_of(plain).max_batch_requests == 1
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from typing import Any
 
+import aiohttp
 import grpc
 import numpy as np
 import pytest
@@ -43,6 +44,28 @@ async def test_calls_need_a_token_and_health_checks_do_not(
     assert await code_of(predict(request)) is grpc.StatusCode.UNAUTHENTICATED
     await predict(request, metadata=[("authorization", "Bearer s3cret")])
     await running.stub(services.HEALTH_CHECK)(HealthCheckRequest())
+
+
+async def test_http_calls_need_a_token_too(start_half, tmp_path) -> None:
+    (tmp_path / "tokens").write_text("shop s3cret")
+    path = tmp_path / "access.log"
+    running = await start_half(auth_tokens_file=str(tmp_path / "tokens"), access_log=str(path))
+    base = f"http://localhost:{running.rest_port}"
+    token = {"authorization": "Bearer s3cret", "traceparent": TRACE}
+    async with aiohttp.ClientSession(base) as session:
+        for page in ("/v1/models/half", "/monitoring/prometheus/metrics"):
+            async with session.get(page) as answer:
+                assert answer.status == 401
+                assert "is missing" in (await answer.json())["error"]
+            async with session.get(page, headers=token) as answer:
+                assert answer.status == 200
+        async with session.get("/healthz") as answer:
+            assert answer.status == 200
+    await running.server.stop()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["code"] for line in lines] == ["401", "200", "401", "200"]
+    assert lines[1]["method"] == "GET /v1/models/half"
+    assert lines[1]["traceparent"] == TRACE
 
 
 async def test_calls_beyond_the_rate_are_refused_at_once(start_half) -> None:
