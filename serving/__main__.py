@@ -13,7 +13,7 @@ from importlib import metadata
 from protocol.errors import InvalidRequestError, ServiceError
 from serving import flags as command_line
 from serving.flags import CommandLine, ServerFlags, UsageError
-from serving.processes.member import Member
+from serving.processes.member import Member, without_parent
 from serving.processes.supervisor import supervise
 
 log = logging.getLogger("serving")
@@ -80,6 +80,9 @@ async def serve(flags: ServerFlags) -> bool:
 
     stopping = asyncio.Event()
     _on_signals(stopping)
+    if Member.from_environment() is not None:
+        orphaned = asyncio.create_task(without_parent())
+        orphaned.add_done_callback(lambda _: stopping.set())
     server = ModelServer(flags)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_soon)
     start = asyncio.create_task(server.start())

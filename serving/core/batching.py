@@ -33,6 +33,7 @@ from protocol.errors import (
 from protocol.pipelines import Prepared
 from serving.core.batch_shape import Part, fill_up, has_rows, pad_alike, ragged_key, split
 from serving.core.servable import Servable, Tensors
+from serving.core.work_time import work_time
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ _UNBATCHED_QUEUE = 1000
 
 # A run this short, on this little input, is done in the event loop itself.
 _LIGHT_RUN_S = 0.002
+# Input that is trusted to be light before larger one has been seen to be.
 _LIGHT_BYTES = 8192
 _FORGETTING = 0.9
 
@@ -430,13 +432,13 @@ class BatchQueue:
         self._observer.started(rows, self._options.filled_up(rows), sizes, waits_s)
 
     def run(self, items: Sequence[Prepared]) -> tuple[list[Result], float]:
-        """Answers a batch, and tells how much processor time this thread spent on it."""
-        started = time.thread_time()
-        return self._run(items), time.thread_time() - started
+        """Answers a batch, and tells how much work it was, see `work_time`."""
+        started = work_time()
+        return self._run(items), work_time() - started
 
-    def ran(self, busy_s: float, wall_s: float) -> None:
+    def ran(self, items: Sequence[Prepared], busy_s: float, wall_s: float) -> None:
         """Records how long a run of this queue took."""
-        self.pace.observe(busy_s)
+        self.pace.observe(busy_s, items)
         self._observer.finished(wall_s)
 
     @property
@@ -535,25 +537,30 @@ def _request_rows(item: Prepared) -> tuple[int, ...]:
 class Pace:
     """Tells whether runs are so short that handing them to a thread would cost more.
 
-    It remembers the slowest run (in processor time, which other processes do not lengthen) and
-    slowly forgets it: a queue has to prove itself over many runs, and a single slow run sends it
-    back to the threads.
+    It remembers the slowest run (in work time, which other processes do not lengthen) and slowly
+    forgets it: a queue has to prove itself over many runs, and a single slow run sends it back to
+    the threads. A run of much more input than any that was short is not trusted to be short.
     """
 
     def __init__(self) -> None:
         self._slowest_s = 1.0
+        self._proven_bytes = _LIGHT_BYTES
 
-    def observe(self, seconds: float) -> None:
-        """Records a run."""
+    def observe(self, seconds: float, items: Sequence[Prepared]) -> None:
+        """Records a run of these requests."""
         self._slowest_s = max(seconds, self._slowest_s * _FORGETTING)
+        if seconds > _LIGHT_RUN_S:
+            self._proven_bytes = _LIGHT_BYTES
+        else:
+            self._proven_bytes = max(self._proven_bytes, _input_bytes(items))
 
     def is_light(self, items: Sequence[Prepared]) -> bool:
         """Whether a run of these requests may hold up the event loop."""
-        if self._slowest_s > _LIGHT_RUN_S:
-            return False
-        return (
-            sum(array.nbytes for item in items for array in item.tensors.values()) <= _LIGHT_BYTES
-        )
+        return self._slowest_s <= _LIGHT_RUN_S and _input_bytes(items) <= 2 * self._proven_bytes
+
+
+def _input_bytes(items: Sequence[Prepared]) -> int:
+    return sum(array.nbytes for item in items for array in item.tensors.values())
 
 
 class BatchScheduler:
@@ -609,7 +616,7 @@ class BatchScheduler:
     def _run_here(self, queue: BatchQueue, batch: list[_Task], items: list[Prepared]) -> None:
         started = time.perf_counter()
         results, busy_s = queue.run(items)
-        queue.ran(busy_s, time.perf_counter() - started)
+        queue.ran(items, busy_s, time.perf_counter() - started)
         for task, result in zip(batch, results, strict=True):
             task.resolve(result)
 
@@ -625,7 +632,8 @@ class BatchScheduler:
         results: Sequence[Result]
         if error is None:
             results, busy_s = future.result()
-            queue.ran(busy_s, time.perf_counter() - started)
+            items = [task.item for task in batch]
+            queue.ran(items, busy_s, time.perf_counter() - started)
         else:
             results = [InternalError(f"{type(error).__name__}: {error}")] * len(batch)
         for task, result in zip(batch, results, strict=True):

@@ -29,7 +29,7 @@ from protocol.errors import (
     UnknownError,
 )
 from protocol.pipelines import Prepared
-from serving.core.batching import BatchingOptions, BatchQueue, BatchScheduler, Result, run_batch
+from serving.core.batching import BatchingOptions, BatchQueue, BatchScheduler, run_batch
 from serving.core.manager import Manager, ModelChoice
 from serving.core.metrics import UNKNOWN_MODEL, QueueMetrics, Recorder, ServerMetrics
 from serving.core.model_config import ModelConfig, check_model_configs
@@ -41,7 +41,6 @@ from serving.core.servable import (
     VersionStatus,
 )
 from serving.core.source import FileSystemSource
-from serving.core.work_time import work_time
 
 log = logging.getLogger(__name__)
 
@@ -115,16 +114,6 @@ class Metadata:
 
     id: ServableId
     signature_defs: Any
-
-
-class _Queue(BatchQueue):
-    """A queue that also counts what an engine's own threads do as the work of a run."""
-
-    def run(self, items: Sequence[Prepared]) -> tuple[list[Result], float]:
-        """See `BatchQueue.run`."""
-        started = work_time()
-        results, _ = super().run(items)
-        return results, work_time() - started
 
 
 @dataclass(frozen=True)
@@ -288,7 +277,7 @@ class DataPlane:
             served = f"Signatures of {handle.id}: {', '.join(sorted(servable.signatures))}"
             raise call.unknown_signature(signature, served)
         batching = self._batching(handle.folder)
-        queue = _Queue(
+        queue = BatchQueue(
             self._scheduler,
             partial(run_batch, servable, signature, options=batching),
             batching,

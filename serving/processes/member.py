@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +24,17 @@ INDEX, COUNT, FOLDER = "SERVING_PROCESS_INDEX", "SERVING_PROCESS_COUNT", "SERVIN
 _SERVICE = "/keras_model_service.ServerProcess/"
 _METRICS, _RELOAD = f"{_SERVICE}Metrics", f"{_SERVICE}Reload"
 _METRICS_TIMEOUT_S = 2.0
+_LOOK_S = 0.5
 _UNLIMITED = [("grpc.max_receive_message_length", -1)]
+
+
+async def without_parent() -> None:
+    """Returns when the parent has gone without a word: its servers must not outlive it."""
+    parent = os.getppid()
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if os.getppid() != parent:
+            return
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ async def test_large_requests_are_split_and_joined(start) -> None:
     running = await start(
         """max_batch_size { value: 64 } max_execution_batch_size { value: 8 }
         enable_large_batch_splitting { value: true } num_batch_threads { value: 2 }
+        max_enqueued_batches { value: 100 }
         allowed_batch_sizes: 4 allowed_batch_sizes: 8"""
     )
     sizes = [1, 64, 7, 8, 9, 33]
@@ -155,6 +156,6 @@ async def test_five_times_what_fits(model_folders, start_server, tmp_path: Path)
     answered = [end for end in ends if end == "answered"]
     refused = [end for end in ends if end.startswith("UNAVAILABLE") and full in end]
     assert len(answered) + len(refused) == 25
-    assert 5 <= len(answered) <= 10
+    assert 4 <= len(answered) <= 10
     # All refusals came before the queue had been worked off.
     assert ends[-3:] == ["answered"] * 3

@@ -10,7 +10,7 @@ LARGE = [Prepared({"x": np.zeros(80_000)}, rows=80_000, batch_key=None)]
 def after(*runs_s: float) -> Pace:
     pace = Pace()
     for seconds in runs_s:
-        pace.observe(seconds)
+        pace.observe(seconds, SMALL)
     return pace
 
 
@@ -27,3 +27,18 @@ def test_many_short_runs_make_it_light() -> None:
 def test_one_slow_run_is_remembered() -> None:
     assert not after(*[0.0001] * 200, 0.01).is_light(SMALL)
     assert after(*[0.0001] * 200, 0.01, *[0.0001] * 50).is_light(SMALL)
+
+
+def test_larger_input_proves_itself_step_by_step() -> None:
+    pace = after(*[0.0001] * 200)
+    sizes = []
+    for count in (1_500, 3_000, 6_000, 12_000, 40_000, 80_000):
+        items = [Prepared({"x": np.zeros(count)}, rows=count, batch_key=None)]
+        sizes.append(pace.is_light(items))
+        pace.observe(0.0001, items)
+    assert sizes == [True, True, True, True, False, True]
+    pace.observe(0.01, LARGE)
+    for _ in range(50):
+        pace.observe(0.0001, SMALL)
+    assert pace.is_light(SMALL)
+    assert not pace.is_light(LARGE)

@@ -105,6 +105,12 @@ def test_sigterm_stops_all(started) -> None:
     assert not any(child.is_running() for child in children)
 
 
+def test_a_parent_that_is_killed_takes_its_servers_along(started) -> None:
+    children = workers(started)
+    started.process.kill()
+    until(lambda: not any(child.is_running() for child in children))
+
+
 def test_a_wrong_start_is_not_tried_again(server_process) -> None:
     server = server_process("--server_processes=2", "--model_config_file=/no/such", wait=False)
     assert server.wait() == 255
