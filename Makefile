@@ -139,6 +139,10 @@ smoke: $(READY) ## ask the server on PORT for its health, its versions of MODEL 
 bench: $(READY_DEV) published-$(MODEL) ## requests/s and latencies of MODEL beside the raw engines
 	@$(PY) -m tests.bench $(MODEL) --repository $(REPOSITORY) $(ARGS)
 
+.PHONY: bench-serving
+bench-serving: $(READY_DEV) ## what serving adds to a small model, by both gRPC faces (needs h2load)
+	@$(PY) -m tests.bench.faces $(ARGS)
+
 .PHONY: soak
 soak: $(READY_DEV) ## minutes of swaps, overload, broken requests and faults against the server
 	@$(PY) -m tests.soak $(ARGS)

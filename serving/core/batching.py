@@ -3,8 +3,8 @@
 Batching is greedy: a request that finds a worker thread free runs at once, and whatever arrives
 while all threads are busy goes together into the next batch. Only requests of one signature and
 one batch key are joined, so that short texts are never padded to the length of a long one.
-Everything here but `run_batch` lives on the event loop. A model whose runs take but a fraction of
-a millisecond runs there as well: a thread would take longer to wake up.
+Everything here but `run_batch` lives on the event loop. A model whose runs take a millisecond or
+two runs there as well: a thread would take longer to wake up, and to hand over the interpreter.
 """
 
 from __future__ import annotations
