@@ -39,6 +39,7 @@ from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
 from serving.core.work_time import working_elsewhere
 from serving.runtimes.pass_through import PassThrough, as_array
+from serving.runtimes.saved_model_functions import FunctionServable
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ class SavedModelRuntime:
         )
         self._config.gpu_options.allow_growth = True
 
-    def load(self, folder: Path, manifest: Manifest | None) -> SavedModelServable:
+    def load(
+        self, folder: Path, manifest: Manifest | None
+    ) -> SavedModelServable | FunctionServable:
         """See `Runtime.load`."""
         definitions = self._signature_defs(folder)
         graph = tf.Graph()
@@ -100,7 +103,14 @@ class SavedModelRuntime:
         except Exception as error:
             session.close()
             raise DataLossError(f"TensorFlow can not load {folder}: {error}") from error
-        return SavedModelServable(session, definitions)
+        if _has_all_variables(session):
+            return SavedModelServable(session, definitions)
+        session.close()
+        try:
+            model = tf.saved_model.load(str(folder), tags=self._tags)
+        except Exception as error:
+            raise DataLossError(f"TensorFlow can not load {folder}: {error}") from error
+        return FunctionServable(model, definitions)
 
     def _signature_defs(self, folder: Path) -> Any:
         """The signatures exactly as the file tells them, as a `SignatureDefMap`."""
@@ -120,6 +130,19 @@ class SavedModelRuntime:
             "Could not find meta graph def matching supplied tags: "
             f"{{ {' '.join(sorted(self._tags))} }} in {folder}; tags found: {found}"
         )
+
+
+def _has_all_variables(session: Any) -> bool:
+    """Whether the session sees the values of all resource variables."""
+    graph = session.graph
+    handles = [each.outputs[0] for each in graph.get_operations() if each.type == "VarHandleOp"]
+    if not handles:
+        return True
+    with graph.as_default():
+        there = [tf.raw_ops.VarIsInitializedOp(resource=handle) for handle in handles]
+    found = session.run(there)
+    session._extend_graph()
+    return all(found)
 
 
 class SavedModelServable:
