@@ -311,11 +311,8 @@ class ModelServer:
         return fast
 
     def _handlers(self) -> list[Handler]:
-        prediction = PredictionFace(
-            self.data_plane, tensor_content=self._flags.enable_serialization_as_tensor_content
-        )
         services: dict[str, Any] = {
-            PREDICTION_SERVICE: prediction,
+            PREDICTION_SERVICE: PredictionFace(self.data_plane),
             MODEL_SERVICE: ModelFace(self.data_plane),
             HEALTH_SERVICE: HealthFace(self.data_plane),
         }
@@ -327,7 +324,8 @@ class ModelServer:
         found = [each for face in services.values() for each in handlers(face.behaviours())]
         if self._flags.enable_profiler:
             found += self._profiler.handlers()
-        by_path = {handler.path: handler for handler in (*found, predict.handler())}
+        found.append(predict.handler())
+        by_path = {handler.path: handler for handler in found}
         if self._member is not None:
             own = by_path[HANDLE_RELOAD_CONFIG.path]
             by_path[own.path] = replace(own, run=partial(self._reload_all, self._member, own))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from protocol import messages
-from protocol.contracts import SignatureSpec
-from protocol.errors import InvalidRequestError, InvalidTensorError
+from protocol.errors import InvalidRequestError
 from protocol.examples import serialized_examples
 from protocol.services import (
     CLASSIFY,
@@ -18,13 +14,11 @@ from protocol.services import (
     GET_MODEL_STATUS,
     HANDLE_RELOAD_CONFIG,
     MULTI_INFERENCE,
-    PREDICT,
     REGRESS,
     Method,
 )
-from protocol.tensors import to_ndarray, write_tensor
 from serving.config_files import model_configs
-from serving.core.data_plane import DataPlane, Metadata, PredictCall, Prediction
+from serving.core.data_plane import DataPlane, Metadata
 from serving.core.examples import (
     Classifications,
     ExamplesCall,
@@ -37,41 +31,30 @@ from serving.core.examples import (
 )
 from serving.core.manager import ModelChoice
 from serving.core.servable import VersionStatus
+from serving.faces.predict import deadline, model_choice
 from serving.faces.rpc import Context
 
 _SIGNATURE_DEF = "signature_def"
 
 
 class PredictionFace:
-    """`tensorflow.serving.PredictionService`.
+    """`tensorflow.serving.PredictionService` but for Predict, which is `faces.predict`."""
 
-    Args:
-        data_plane: Answers.
-        tensor_content: Whether answers carry `tensor_content` rather than typed fields.
-    """
-
-    def __init__(self, data_plane: DataPlane, *, tensor_content: bool = False) -> None:
+    def __init__(self, data_plane: DataPlane) -> None:
         self._data_plane = data_plane
-        self._tensor_content = tensor_content
 
     def behaviours(self) -> Mapping[Method, Any]:
         """What each method does."""
         return {
-            PREDICT: self.predict,
             GET_MODEL_METADATA: self.get_model_metadata,
             CLASSIFY: self.classify,
             REGRESS: self.regress,
             MULTI_INFERENCE: self.multi_inference,
         }
 
-    async def predict(self, request: Any, context: Context) -> Any:
-        """Runs one signature."""
-        prediction = await self._data_plane.predict(predict_call(request, deadline(context)))
-        return predict_response(prediction, tensor_content=self._tensor_content)
-
     async def get_model_metadata(self, request: Any, context: Context) -> Any:
         """Tells a version's signatures."""
-        choice = model_choice(request)
+        choice = model_of(request)
         check_metadata_fields(request.metadata_field)
         return metadata_response(self._data_plane.metadata(choice))
 
@@ -106,7 +89,7 @@ class ModelFace:
 
     async def get_model_status(self, request: Any, context: Context) -> Any:
         """Tells the states of a model's versions; a label in the request is ignored."""
-        choice = model_choice(request)
+        choice = model_of(request)
         return status_response(self._data_plane.status(choice.name, choice.version))
 
     async def handle_reload_config(self, request: Any, context: Context) -> Any:
@@ -122,67 +105,13 @@ class ModelFace:
         return reload_response({name: after[name] - before[name] for name in after})
 
 
-def deadline(context: Context) -> float | None:
-    """When the caller gives up, in the event loop's time."""
-    remaining_s: Any = context.time_remaining()  # None without a deadline
-    return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
-
-
-def model_choice(request: Any) -> ModelChoice:
+def model_of(request: Any) -> ModelChoice:
     """Reads a request's `model_spec`.
 
     Raises:
         InvalidRequestError: It is missing, or names no model.
     """
-    if not request.HasField("model_spec"):
-        raise InvalidRequestError("Missing ModelSpec")
-    spec = request.model_spec
-    if not spec.name:
-        raise InvalidRequestError("ModelSpec has no name specified.")
-    kind = spec.WhichOneof("version_choice")
-    if kind is None:
-        return ModelChoice(spec.name)
-    if kind == "version":
-        return ModelChoice(spec.name, version=spec.version.value)
-    return ModelChoice(spec.name, label=spec.version_label)
-
-
-def predict_call(request: Any, deadline: float | None) -> PredictCall:
-    """Reads a `PredictRequest`; its tensors are decoded later, once the signature is known.
-
-    Raises:
-        InvalidRequestError: The model is not named.
-    """
-
-    def read_inputs(spec: SignatureSpec) -> dict[str, np.ndarray[Any, Any]]:
-        return {alias: _read_tensor(alias, proto) for alias, proto in request.inputs.items()}
-
-    return PredictCall(
-        model=model_choice(request),
-        read_inputs=read_inputs,
-        signature=request.model_spec.signature_name,
-        output_filter=request.output_filter,
-        deadline=deadline,
-    )
-
-
-def _read_tensor(alias: str, proto: Any) -> np.ndarray[Any, Any]:
-    try:
-        return to_ndarray(proto)
-    except InvalidTensorError as error:
-        raise InvalidTensorError(f"tensor parsing error: {alias}: {error}") from error
-
-
-def predict_response(prediction: Prediction, *, tensor_content: bool) -> Any:
-    """Writes a `PredictResponse`."""
-    response = messages.PredictResponse()
-    spec = response.model_spec
-    spec.name = prediction.id.name
-    spec.version.value = prediction.id.version
-    spec.signature_name = prediction.signature
-    for alias, array in prediction.outputs.items():
-        write_tensor(response.outputs[alias], array, content=tensor_content)
-    return response
+    return model_choice(request.model_spec if request.HasField("model_spec") else None)
 
 
 def examples_call(request: Any, deadline: float | None) -> ExamplesCall:
@@ -192,7 +121,7 @@ def examples_call(request: Any, deadline: float | None) -> ExamplesCall:
         InvalidRequestError: The model is not named.
     """
     return ExamplesCall(
-        model=model_choice(request),
+        model=model_of(request),
         examples=serialized_examples(request.input),
         signature=request.model_spec.signature_name,
         deadline=deadline,
@@ -210,7 +139,7 @@ def multi_inference_call(request: Any, deadline: float | None) -> MultiInference
             "ModelSpec has no name specified. A MultiInferenceRequest needs at least one task"
         )
     return MultiInferenceCall(
-        model=model_choice(request.tasks[0]),
+        model=model_of(request.tasks[0]),
         tasks=[
             InferenceTask(task.model_spec.name, task.method_name, task.model_spec.signature_name)
             for task in request.tasks
