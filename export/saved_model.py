@@ -1,6 +1,7 @@
 """SavedModels: the signatures of a contract, and what `tf.saved_model.save` leaves out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,30 @@ def write_signatures(module: Any, contract: TaskContract, folder: Path) -> None:
     import tensorflow as tf
 
     signatures = {spec.name: getattr(module, spec.name) for spec in contract.signatures}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    with _one_handle_for_each_variable():
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+@contextmanager
+def _one_handle_for_each_variable() -> Iterator[None]:
+    """Keeps Keras from adding a second variable for each of its own to the saved graph.
+
+    The graph's restore operation would set the second one, and the signatures read the first.
+    Loaded into Python that makes no difference, but TensorFlow Serving restores the graph.
+    """
+    from keras.src.backend.tensorflow.core import Variable
+
+    def export(self: Any, object_map: Any, *arguments: Any, **options: Any) -> Any:
+        resources = self.value._export_to_saved_model_graph(object_map, *arguments, **options)
+        object_map[self] = object_map[self.value]
+        return resources
+
+    original = Variable._export_to_saved_model_graph
+    Variable._export_to_saved_model_graph = export
+    try:
+        yield
+    finally:
+        Variable._export_to_saved_model_graph = original
 
 
 def add_defaults(folder: Path, signature: str, defaults: Mapping[str, np.generic]) -> None:

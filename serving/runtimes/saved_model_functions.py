@@ -1,4 +1,8 @@
-"""Runs the functions of a SavedModel of TensorFlow 2, where a session can not."""
+"""Runs the functions of a SavedModel of TensorFlow 2, where a session can not.
+
+Keras 3 saves each variable twice if asked to save a module that holds its layers; a session then
+restores one of the two, and the signatures read the other.
+"""
 
 from __future__ import annotations
 
