@@ -24,9 +24,9 @@ Graph = Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]]
 SHORTEST_BUCKET = 16
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Prepared:
-    """One request, ready for the graph.
+    """One request, ready for the graph; nobody changes it.
 
     Attributes:
         tensors: inputs of the graph, by name; their first dimension counts rows.
@@ -35,6 +35,8 @@ class Prepared:
         context: what `finish` needs to know of the request.
         pads: whether the tensors still mean the same with more at the end of their dimensions,
             so that a server may be told to join requests of different shapes.
+        by_shape: whether another request with inputs of these names, dtypes and shapes would
+            become the same but for its values: its tensors are its inputs.
     """
 
     tensors: dict[str, Array]
@@ -42,6 +44,11 @@ class Prepared:
     batch_key: Hashable
     context: Any = None
     pads: bool = False
+    by_shape: bool = False
+
+    def with_tensors(self, tensors: dict[str, Array]) -> "Prepared":
+        """Returns what a request `by_shape` becomes with other values."""
+        return Prepared(tensors, self.rows, self.batch_key, None, self.pads, True)
 
 
 class Pipeline(Protocol):
@@ -97,7 +104,13 @@ class TensorPipeline:
         rows = common_rows(columns)
         sizes = tuple((name, array.shape[1:]) for name, array in sorted(columns.items()))
         batch_key = (sizes, parameter_values(inputs, self._parameters))
-        return Prepared(tensors=dict(inputs), rows=rows, batch_key=batch_key, pads=True)
+        return Prepared(
+            tensors=dict(inputs),
+            rows=rows,
+            batch_key=batch_key,
+            pads=True,
+            by_shape=not self._parameters,
+        )
 
     def merge(self, items: Sequence[Prepared]) -> dict[str, Array]:
         """Joins the rows of all requests; their parameters are equal."""

@@ -18,7 +18,14 @@ from google.protobuf.message import DecodeError
 
 from protocol.errors import InvalidRequestError
 from protocol.messages import ModelSpec, PredictRequest, TensorProto, TensorShapeProto
-from protocol.tensors import from_content, read_shape, to_ndarray, varint, write_tensor
+from protocol.tensors import (
+    data_type,
+    from_content,
+    read_shape,
+    to_ndarray,
+    varint,
+    write_tensor,
+)
 
 Array = npt.NDArray[Any]
 
@@ -42,11 +49,53 @@ class WireRequest(NamedTuple):
         spec: the ModelSpec; None where it is missing.
         inputs: alias -> the bytes of its TensorProto, for `read_tensor`.
         output_filter: as it came.
+        ends: alias -> where its TensorProto ends in the request's bytes; empty where the message
+            classes have read them.
     """
 
     spec: Any
     inputs: dict[str, memoryview]
     output_filter: Sequence[str]
+    ends: Mapping[str, int]
+
+
+class RequestLayout:
+    """Where the values of a request lie. Requests that agree in all other bytes have its layout.
+
+    Such requests ask for the same and have inputs of the same names, dtypes and shapes: there is
+    nothing to read in them but the values.
+
+    Args:
+        data: a request.
+        inputs: alias -> place, dtype and shape of its values, which fill the tensor's end.
+    """
+
+    __slots__ = ("_fixed", "_start", "_values")
+
+    def __init__(
+        self, data: bytes, inputs: Sequence[tuple[str, int, "np.dtype[Any]", tuple[int, ...]]]
+    ) -> None:
+        self._values = [
+            (alias, place, dtype, prod(shape), shape) for alias, place, dtype, shape in inputs
+        ]
+        ends = [(place, place + size * dtype.itemsize) for _, place, dtype, size, _ in self._values]
+        self._start = data[: ends[0][0]]
+        starts = [*(start for start, _ in ends[1:]), len(data)]
+        gaps = [(end, start) for (_, end), start in zip(ends, starts, strict=True)]
+        self._fixed = [(start, end, data[start:end]) for start, end in gaps if start < end]
+
+    def fits(self, data: bytes) -> bool:
+        """Tells whether a request of the same length has this layout."""
+        if not data.startswith(self._start):
+            return False
+        return not self._fixed or all(data[a:b] == fixed for a, b, fixed in self._fixed)
+
+    def inputs(self, data: bytes) -> dict[str, Array]:
+        """Returns the inputs of a request that fits: views on its bytes."""
+        return {
+            alias: np.frombuffer(data, dtype, size, place).reshape(shape)
+            for alias, place, dtype, size, shape in self._values
+        }
 
 
 class _UnusualError(Exception):
@@ -65,8 +114,27 @@ def read_request(data: bytes) -> WireRequest:
         return _parse(data)
 
 
+def request_layout(data: bytes, request: WireRequest) -> RequestLayout | None:
+    """Finds the layout of a request; None where its values are not plain memory.
+
+    Args:
+        data: the request, whose tensors `read_tensor` has found to be good.
+        request: what `read_request` made of it.
+    """
+    values = []
+    for alias, end in sorted(request.ends.items(), key=lambda pair: pair[1]):
+        found = _memory_of(request.inputs[alias])
+        if found is None or found[0] not in _PLAIN:
+            return None
+        number, shape, memory = found
+        values.append((alias, end - len(memory), _PLAIN[number], shape))
+    return RequestLayout(data, values) if values else None
+
+
 def _scan(data: bytes) -> WireRequest:
-    spec, inputs, output_filter = None, {}, []
+    spec, output_filter = None, []
+    inputs: dict[str, memoryview] = {}
+    ends: dict[str, int] = {}
     view = memoryview(data)
     place, end = 0, len(data)
     while place < end:
@@ -76,13 +144,14 @@ def _scan(data: bytes) -> WireRequest:
         if tag == _INPUTS:
             alias, tensor = _entry(data, view, start, place)
             inputs[alias] = tensor
+            ends[alias] = place
         elif tag == _SPEC_OF_REQUEST and spec is None:
             spec = _read_spec(data[start:place])
         elif tag == _OUTPUT_FILTER:
             output_filter.append(data[start:place].decode())
         else:
             raise _UnusualError
-    return WireRequest(spec, inputs, output_filter)
+    return WireRequest(spec, inputs, output_filter, ends)
 
 
 def _entry(data: bytes, view: memoryview, start: int, end: int) -> tuple[str, memoryview]:
@@ -141,7 +210,7 @@ def _parse(data: bytes) -> WireRequest:
     inputs = {
         alias: memoryview(tensor.SerializeToString()) for alias, tensor in request.inputs.items()
     }
-    return WireRequest(spec, inputs, list(request.output_filter))
+    return WireRequest(spec, inputs, list(request.output_filter), {})
 
 
 def read_tensor(data: memoryview) -> Array:
@@ -156,10 +225,7 @@ def read_tensor(data: memoryview) -> Array:
     Raises:
         InvalidTensorError: as `to_ndarray` does, or the bytes are no such message.
     """
-    try:
-        found = _scan_tensor(data)
-    except (_UnusualError, IndexError):
-        found = None
+    found = _memory_of(data)
     if found is not None:
         return from_content(*found)
     try:
@@ -168,8 +234,15 @@ def read_tensor(data: memoryview) -> Array:
         raise InvalidRequestError(f"The bytes are not a TensorProto: {error}") from error
 
 
+def _memory_of(data: memoryview) -> tuple[int, tuple[int, ...], memoryview] | None:
+    """Finds dtype, shape and the memory of a tensor's values; None where they are not memory."""
+    try:
+        return _scan_tensor(data)
+    except (_UnusualError, IndexError):
+        return None
+
+
 def _scan_tensor(data: memoryview) -> tuple[int, tuple[int, ...], memoryview] | None:
-    """Finds dtype, shape and the memory of the values; None where they are not memory."""
     if data[0] != _DTYPE or data[1] > _LARGEST_TAG or data[2] != _SHAPE:
         return None
     dtype, end = data[1], len(data)
@@ -184,6 +257,13 @@ def _scan_tensor(data: memoryview) -> tuple[int, tuple[int, ...], memoryview] | 
         return None
     return dtype, shape, data[start:]
 
+
+_PLAIN = {
+    data_type(dtype): np.dtype(dtype)
+    for dtype in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
+                  "uint32", "uint64", "float16")
+}  # fmt: skip
+"""Element types of which any bytes are values, by their number."""
 
 _PACKED = {(_FLOATS[0], _DT_FLOAT): 4, (_DOUBLES[0], _DT_DOUBLE): 8}
 """Typed fields that hold what memory holds, and the size of a value."""
@@ -215,12 +295,23 @@ def write_response(
     """
     parts: list[bytes] = []
     for alias, array in outputs.items():
+        dtype = array.dtype
+        if not content and dtype in _MEMORY_FIELDS:
+            parts += (_head_of_memory(alias, dtype, array.shape), array.tobytes())
+            continue
         tensor = _tensor_parts(array, content)
-        size = sum(map(len, tensor))
-        head = _head_of_entry(alias, size)
-        parts += (head, *tensor)
+        parts += (_head_of_entry(alias, sum(map(len, tensor))), *tensor)
     parts.append(_spec_bytes(name, version, signature))
     return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _head_of_memory(alias: str, dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
+    """What stands before the values of an output that are written as memory holds them."""
+    number, tag = _MEMORY_FIELDS[dtype]
+    size = prod(shape) * dtype.itemsize
+    head = _head_of_tensor(number, shape) + (tag + varint(size) if size else b"")
+    return _head_of_entry(alias, len(head) + size) + head
 
 
 @lru_cache(maxsize=4096)
@@ -242,8 +333,6 @@ def _spec_bytes(name: str, version: int, signature: str) -> bytes:
 def _tensor_parts(array: Array, content: bool) -> Iterable[bytes]:
     """Serializes one tensor, in pieces."""
     dtype = array.dtype
-    if not content and dtype in _MEMORY_FIELDS:
-        return _packed(array, *_MEMORY_FIELDS[dtype])
     if not content and dtype.kind == "O" and all(type(item) is bytes for item in array.flat):
         return _listed_strings(array)
     proto = TensorProto()
@@ -252,19 +341,11 @@ def _tensor_parts(array: Array, content: bool) -> Iterable[bytes]:
 
 
 _MEMORY_FIELDS = {
-    np.dtype(np.float32): (_DT_FLOAT, _FLOATS),
-    np.dtype(np.float64): (_DT_DOUBLE, _DOUBLES),
+    np.dtype("<f4"): (_DT_FLOAT, _FLOATS),
+    np.dtype("<f8"): (_DT_DOUBLE, _DOUBLES),
     np.dtype(np.bool_): (_DT_BOOL, _BOOLS),
 }
 """Number and tag of the dtypes whose typed field holds what memory holds."""
-
-
-def _packed(array: Array, number: int, tag: bytes) -> Iterable[bytes]:
-    head = _head_of_tensor(number, array.shape)
-    if not array.size:
-        return [head]
-    values = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return [head, tag, varint(len(values)), values]
 
 
 def _listed_strings(array: Array) -> Iterable[bytes]:

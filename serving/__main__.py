@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from serving.processes.supervisor import supervise
 log = logging.getLogger("serving")
 
 _FAILURE = 255
+_COLLECTIONS = (20_000, 10, 100)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,12 +96,23 @@ async def serve(flags: ServerFlags) -> bool:
         except BaseException:
             await server.stop()
             raise
+        _spare_garbage_collection()
         await stop
     start.cancel()
     log.info("Draining: requests under way have %g s to finish", flags.drain_timeout_seconds)
     rested = await server.stop(flags.drain_timeout_seconds)
     log.info("Stopped")
     return rested
+
+
+def _spare_garbage_collection() -> None:
+    """Leaves what was made at the start out of collections, and collects less often.
+
+    Requests make no cycles of objects; looking for some cost a tenth of all processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
 
 
 def _on_signals(stopping: asyncio.Event) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -97,6 +97,7 @@ class ModelServer:
         path = flags.access_log
         self._access_log = AccessLog(FileWriter(path)) if path else None
         self._request_log = RequestLog(self._request_logs)
+        self._logged: tuple[Mapping[str, ModelConfig], dict[str, RequestLogConfig]] = ({}, {})
         self._executors = _Executors(
             loads=flags.num_load_threads or _CPUS,
             unloads=flags.num_unload_threads or 1,
@@ -231,7 +232,10 @@ class ModelServer:
 
     def _request_logs(self) -> dict[str, RequestLogConfig]:
         configs = self.source.configs
-        return {name: c.request_log for name, c in configs.items() if c.request_log is not None}
+        if configs is not self._logged[0]:
+            logs = {name: c.request_log for name, c in configs.items() if c.request_log is not None}
+            self._logged = (configs, logs)
+        return self._logged[1]
 
     @property
     def _threads(self) -> int:

@@ -47,7 +47,7 @@ class Whole:
         return {name: np.concatenate([each[name] for each in ready]) for name in outputs}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Part(Prepared):
     """Some rows of a request that is too large for one run.
 

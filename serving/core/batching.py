@@ -3,7 +3,7 @@
 Batching is greedy: a request that finds a worker thread free runs at once, and whatever arrives
 while all threads are busy goes together into the next batch. Only requests of one signature and
 one batch key are joined, so that short texts are never padded to the length of a long one.
-Everything here but `run_batch` lives on the event loop. A model whose runs take a millisecond or
+All of this lives on the event loop, but for the runs. A model whose runs take a millisecond or
 two runs there as well: a thread would take longer to wake up, and to hand over the interpreter.
 """
 
@@ -23,7 +23,6 @@ from typing import Protocol
 
 from protocol.errors import (
     DeadlineExceededError,
-    FailedPreconditionError,
     InternalError,
     InvalidRequestError,
     ResourceExhaustedError,
@@ -31,8 +30,8 @@ from protocol.errors import (
     UnavailableError,
 )
 from protocol.pipelines import Prepared
-from serving.core.batch_shape import Part, fill_up, has_rows, pad_alike, ragged_key, split
-from serving.core.servable import Servable, Tensors
+from serving.core.batch_shape import Part, has_rows, ragged_key, split
+from serving.core.servable import Tensors
 from serving.core.work_time import work_time
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 Result = Tensors | ServiceError
 
 # The answer to a part of a request while others have still to come.
-_UNFINISHED: Tensors = {}
+UNFINISHED: Tensors = {}
 
 # Waiting requests per queue where batching is off.
 _UNBATCHED_QUEUE = 1000
@@ -139,10 +138,6 @@ class BatchingOptions:
         sizes = self.allowed_batch_sizes
         return sizes[bisect_left(sizes, rows)] if sizes and rows <= sizes[-1] else rows
 
-    def cost(self, item: Prepared) -> int:
-        """What a request takes of the room; an empty one takes some too."""
-        return 1 if self.max_batch_size is None else max(item.rows, 1)
-
 
 def unbatched(threads: int) -> BatchingOptions:
     """The options of a server that runs every request on its own."""
@@ -156,10 +151,6 @@ def unbatched(threads: int) -> BatchingOptions:
 
 class BatchObserver(Protocol):
     """Is told what happens in a queue."""
-
-    def queued(self, tasks: int) -> None:
-        """The queue holds `tasks` requests now."""
-        ...
 
     def started(
         self, rows: int, filled_up: int, requests: Sequence[int], waits_s: Sequence[float]
@@ -179,150 +170,66 @@ class BatchObserver(Protocol):
         ...
 
 
-_AS_THEY_COME = BatchingOptions()
-
-
-def run_batch(
-    servable: Servable,
-    signature: str,
-    items: Sequence[Prepared],
-    options: BatchingOptions = _AS_THEY_COME,
-) -> list[Result]:
-    """Runs requests together; if that fails, each alone, so that only the guilty ones fail.
+class Ticket:
+    """A request's place in a queue: who waits for the result, and how long.
 
     Args:
-        servable: What to run.
-        signature: The signature they ask for.
-        items: Prepared requests, or parts of some, of one batch key.
-        options: Tell how tensors are padded.
+        deadline: When the caller gives up, in the event loop's time.
 
-    Returns:
-        For each request its outputs or its error, in order.
+    Attributes:
+        is_settled: Whether nobody waits any more.
+        started: When the run began, by `time.perf_counter`; 0 while the request waits.
     """
-    if len(items) > 1:
-        try:
-            return _run_merged(servable, signature, items, options)
-        except Exception as error:
-            log.info("A batch of %d requests failed and runs one by one: %s", len(items), error)
-    return [_run_alone(servable, signature, item, options) for item in items]
 
+    __slots__ = ("_timer", "deadline", "is_settled", "started")
 
-def _run_merged(
-    servable: Servable, signature: str, items: Sequence[Prepared], options: BatchingOptions
-) -> list[Result]:
-    alike = pad_alike(items) if options.pad_variable_length_inputs and items[0].pads else items
-    tensors = servable.merge(signature, alike)
-    rows = sum(item.rows for item in items)
-    filled_up = options.filled_up(rows)
-    if filled_up > rows > 0:
-        tensors = fill_up(tensors, min(rows - items[-1].rows, rows - 1), filled_up - rows)
-        outputs = servable.run(signature, tensors)
-        _check_rows(outputs, filled_up)
-    else:
-        outputs = servable.run(signature, tensors)
-        _check_rows(outputs, rows)
-    results: list[Result] = []
-    start = 0
-    for item in items:
-        mine = {name: values[start : start + item.rows] for name, values in outputs.items()}
-        results.append(_finish(servable, signature, mine, item))
-        start += item.rows
-    return results
-
-
-def _check_rows(outputs: Tensors, rows: int) -> None:
-    for name, values in outputs.items():
-        if values.ndim == 0:
-            raise FailedPreconditionError(f"Batched output tensor has 0 dimensions: {name}")
-        if len(values) != rows:
-            raise FailedPreconditionError(
-                "Batched output tensor's 0th dimension does not equal the sum of the 0th "
-                f"dimension sizes of the input tensors: {name} has {len(values)}, expected {rows}"
-            )
-
-
-def _run_alone(
-    servable: Servable, signature: str, item: Prepared, options: BatchingOptions
-) -> Result:
-    try:
-        outputs = _outputs_alone(servable, signature, item, options)
-        if isinstance(item, Part):
-            _check_rows(outputs, item.rows)
-    except Exception as error:
-        return _as_service_error(error)
-    return _finish(servable, signature, outputs, item)
-
-
-def _outputs_alone(
-    servable: Servable, signature: str, item: Prepared, options: BatchingOptions
-) -> Tensors:
-    """The raw outputs of one request, filled up where its tensors and outputs have rows."""
-    tensors = servable.merge(signature, [item])
-    filled_up = options.filled_up(item.rows)
-    if filled_up > item.rows > 0 and has_rows(item):
-        outputs = servable.run(signature, fill_up(tensors, 0, filled_up - item.rows))
-        if all(values.ndim and len(values) == filled_up for values in outputs.values()):
-            return {name: values[: item.rows] for name, values in outputs.items()}
-    return servable.run(signature, tensors)
-
-
-def _finish(servable: Servable, signature: str, outputs: Tensors, item: Prepared) -> Result:
-    try:
-        if not isinstance(item, Part):
-            return servable.finish(signature, outputs, item)
-        joined = item.whole.add(item.place, outputs)
-        if joined is None:
-            return _UNFINISHED
-        return servable.finish(signature, joined, item.whole.item)
-    except Exception as error:
-        return _as_service_error(error)
-
-
-def _as_service_error(error: Exception) -> ServiceError:
-    if isinstance(error, ServiceError):
-        return error
-    log.error("A run ended in an unexpected error", exc_info=error)
-    return InternalError(f"{type(error).__name__}: {error}")
-
-
-class _Task:
-    """One waiting or running request, or a part of one; its parts have their future in common."""
-
-    __slots__ = ("arrived", "deadline", "future", "item", "running", "timer")
-
-    def __init__(
-        self, item: Prepared, future: asyncio.Future[Tensors], deadline: float | None
-    ) -> None:
-        self.item = item
-        self.future = future
+    def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
-        self.arrived = time.perf_counter()
-        self.running = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.is_settled = False
+        self.started = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+    def tell(self, result: Result) -> None:
+        """Hands the result to who waits; called once at most."""
+        raise NotImplementedError
 
-    def resolve(self, result: Result) -> None:
-        if result is _UNFINISHED:
-            return
-        self.stop_timer()
-        if self.future.done():
-            return
-        if isinstance(result, ServiceError):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
+    def watch_deadline(self) -> None:
+        """Settles the ticket when its deadline comes; else its owner has to give it up then."""
+        if self.deadline is not None and not self.is_settled:
+            self._timer = asyncio.get_running_loop().call_at(self.deadline, self.expire)
+
+    def settle(self, result: Result) -> None:
+        """Ends the wait."""
+        if not self.is_settled:
+            self.give_up()
+            self.tell(result)
+
+    def give_up(self) -> None:
+        """Ends the wait without a result: a waiting request is dropped, a running one ignored."""
+        self.is_settled = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def expire(self) -> None:
         """The deadline has come; a waiting request is dropped, a running one is not waited for."""
-        if self.running:
-            self.resolve(DeadlineExceededError("Timed out waiting for notification"))
+        if self.started:
+            self.settle(DeadlineExceededError("Timed out waiting for notification"))
         else:
-            self.resolve(
+            self.settle(
                 ResourceExhaustedError("Run() timeout exceeded while waiting in batching queue")
             )
+
+
+class _Task:
+    """A request, or a part of one, in a queue; parts have their ticket in common."""
+
+    __slots__ = ("arrived", "cost", "item", "ticket")
+
+    def __init__(self, item: Prepared, ticket: Ticket, arrived: float, cost: int) -> None:
+        self.item = item
+        self.ticket = ticket
+        self.arrived = arrived
+        self.cost = cost
 
 
 class BatchQueue:
@@ -333,6 +240,10 @@ class BatchQueue:
         run: Answers a batch; blocking, called in a worker thread.
         options: Sizes and limits.
         observer: Gets the numbers for the metrics.
+
+    Attributes:
+        depth: Requests that wait, or parts of some.
+        pace: How long the runs take.
     """
 
     def __init__(
@@ -350,8 +261,10 @@ class BatchQueue:
         self._largest_run = options.largest_run
         self._splits = options.largest_run != options.max_batch_size
         self._pads = options.pad_variable_length_inputs
+        self._most_rows = options.max_batch_size
+        self._room = options.room
         self._waiting: dict[Hashable, deque[_Task]] = {}
-        self._tasks = 0
+        self.depth = 0
         self._load = 0
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -361,58 +274,51 @@ class BatchQueue:
         Raises:
             InvalidRequestError: It has more rows than fit in a batch.
         """
-        limit = self._options.max_batch_size
+        limit = self._most_rows
         if limit is not None and rows > limit:
             raise InvalidRequestError(
                 f"Task size {rows} is larger than maximum input batch size {limit}"
             )
 
-    def submit(self, item: Prepared, deadline: float | None = None) -> asyncio.Future[Tensors]:
+    def submit(self, item: Prepared, ticket: Ticket) -> None:
         """Queues a prepared request.
 
         Args:
             item: The request.
-            deadline: When to give up, in the event loop's time.
-
-        Returns:
-            A future of the signature's outputs; cancelling it takes the request out of the queue.
+            ticket: Is settled with the signature's outputs or an error.
 
         Raises:
             InvalidRequestError: It has more rows than fit in a batch.
             UnavailableError: The queue is full.
         """
         self.check_rows(item.rows)
-        self._make_room(item)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Tensors] = loop.create_future()
-        if self._is_split(item):
-            tasks = [_Task(part, future, deadline) for part in split(item, self._largest_run or 1)]
-        else:
-            tasks = [_Task(item, future, deadline)]
-        if deadline is not None:
-            timer = loop.call_at(deadline, tasks[0].expire)
-            for task in tasks:
-                task.timer = timer
+        self._make_room(self._cost(item))
         key = ragged_key(item) if self._pads else item.batch_key
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = deque()
-        for task in tasks:
-            waiting.append(task)
-            self._count(1, task.item)
+        items = split(item, self._largest_run or 1) if self._is_split(item) else (item,)
+        arrived = time.perf_counter()
+        for each in items:
+            cost = self._cost(each)
+            waiting.append(_Task(each, ticket, arrived, cost))
+            self._load += cost
+        self.depth += len(items)
         self._scheduler.wake(self)
-        return future
+
+    def _cost(self, item: Prepared) -> int:
+        """What a request takes of the room; an empty one takes some too."""
+        return 1 if self._most_rows is None else item.rows or 1
 
     def _is_split(self, item: Prepared) -> bool:
         return self._splits and item.rows > (self._largest_run or item.rows) and has_rows(item)
 
     def take(self) -> list[_Task]:
         """Takes the next batch out of the queue; empty while it is worth waiting for more."""
-        self._drop_finished_heads()
+        self._drop_settled_heads()
         if not self._waiting:
             return []
-        key = min(self._waiting, key=lambda key: self._waiting[key][0].arrived)
-        group = self._waiting[key]
+        key, group = self._oldest()
         if not self._is_due(group):
             return []
         batch = self._fill(group)
@@ -421,6 +327,12 @@ class BatchQueue:
         if batch:
             self._announce(batch)
         return batch
+
+    def _oldest(self) -> tuple[Hashable, deque[_Task]]:
+        waiting = self._waiting
+        if len(waiting) == 1:
+            return next(iter(waiting.items()))
+        return min(waiting.items(), key=lambda pair: pair[1][0].arrived)
 
     def _announce(self, batch: Sequence[_Task]) -> None:
         now = time.perf_counter()
@@ -450,25 +362,25 @@ class BatchQueue:
         """Moves tasks from the head of `group` into a batch, up to the limits."""
         batch: list[_Task] = []
         rows = 0
-        now = asyncio.get_running_loop().time()
+        now, started = asyncio.get_running_loop().time(), time.perf_counter()
         while group and self._fits(len(batch), rows + group[0].item.rows):
             task = group.popleft()
-            if task.deadline is not None and task.deadline <= now:
-                task.expire()
-            if task.future.done():
-                self._discard(task)
-                continue
-            self._count(-1, task.item)
-            task.running = True
-            batch.append(task)
-            rows += task.item.rows
+            self._discard(task)
+            ticket = task.ticket
+            if ticket.deadline is not None and ticket.deadline <= now:
+                ticket.expire()
+            if not ticket.is_settled:
+                ticket.started = started
+                batch.append(task)
+                rows += task.item.rows
         return batch
 
     def _fits(self, requests: int, rows: int) -> bool:
-        options = self._options
+        """Whether a batch may have so many requests and rows; one always may."""
         if requests == 0:
             return True
-        return (options.max_batch_requests is None or requests < options.max_batch_requests) and (
+        most = self._options.max_batch_requests
+        return (most is None or requests < most) and (
             self._largest_run is None or rows <= self._largest_run
         )
 
@@ -488,10 +400,10 @@ class BatchQueue:
         self._alarm = loop.call_later(remaining_s, self._scheduler.wake, self)
         return False
 
-    def _make_room(self, item: Prepared) -> None:
-        room = self._options.room - self._options.cost(item)
+    def _make_room(self, cost: int) -> None:
+        room = self._room - cost
         if self._load > room:
-            self._drop_finished()
+            self._drop_settled()
         if self._load > room:
             batches = -(-self._load // (self._largest_run or 1))
             raise UnavailableError(
@@ -500,31 +412,27 @@ class BatchQueue:
                 f"{self._options.max_enqueued_batches}"
             )
 
-    def _drop_finished_heads(self) -> None:
-        """Removes cancelled and expired requests from the head of each group."""
+    def _drop_settled_heads(self) -> None:
+        """Removes requests that nobody waits for from the head of each group."""
         for key, group in list(self._waiting.items()):
-            while group and group[0].future.done():
+            while group and group[0].ticket.is_settled:
                 self._discard(group.popleft())
             if not group:
                 del self._waiting[key]
 
-    def _drop_finished(self) -> None:
-        """Removes all cancelled and expired requests."""
+    def _drop_settled(self) -> None:
+        """Removes all requests that nobody waits for."""
         for key, group in list(self._waiting.items()):
-            for task in [task for task in group if task.future.done()]:
+            for task in [task for task in group if task.ticket.is_settled]:
                 group.remove(task)
                 self._discard(task)
             if not group:
                 del self._waiting[key]
 
     def _discard(self, task: _Task) -> None:
-        task.stop_timer()
-        self._count(-1, task.item)
-
-    def _count(self, sign: int, item: Prepared) -> None:
-        self._tasks += sign
-        self._load += sign * self._options.cost(item)
-        self._observer.queued(self._tasks)
+        """Counts a task out of the queue."""
+        self.depth -= 1
+        self._load -= task.cost
 
 
 def _request_rows(item: Prepared) -> tuple[int, ...]:
@@ -532,6 +440,15 @@ def _request_rows(item: Prepared) -> tuple[int, ...]:
     if not isinstance(item, Part):
         return (item.rows,)
     return (item.whole.item.rows,) if item.place == 0 else ()
+
+
+def _settle(batch: Sequence[_Task], results: Sequence[Result]) -> None:
+    for task, result in zip(batch, results, strict=True):
+        if result is not UNFINISHED:
+            try:
+                task.ticket.settle(result)
+            except Exception:
+                log.exception("An answer could not be given")
 
 
 class Pace:
@@ -560,6 +477,11 @@ class Pace:
 
 
 def _input_bytes(items: Sequence[Prepared]) -> int:
+    """The size of a batch's inputs; where only rows differ, the first request tells it."""
+    first = items[0]
+    if first.by_shape and first.rows:
+        size = sum(array.nbytes for array in first.tensors.values())
+        return size // first.rows * sum(item.rows for item in items)
     return sum(array.nbytes for item in items for array in item.tensors.values())
 
 
@@ -617,8 +539,7 @@ class BatchScheduler:
         started = time.perf_counter()
         results, busy_s = queue.run(items)
         queue.ran(items, busy_s, time.perf_counter() - started)
-        for task, result in zip(batch, results, strict=True):
-            task.resolve(result)
+        _settle(batch, results)
 
     def _finish(
         self,
@@ -636,6 +557,5 @@ class BatchScheduler:
             queue.ran(items, busy_s, time.perf_counter() - started)
         else:
             results = [InternalError(f"{type(error).__name__}: {error}")] * len(batch)
-        for task, result in zip(batch, results, strict=True):
-            task.resolve(result)
+        _settle(batch, results)
         self._dispatch()

@@ -1,111 +1,29 @@
 """What a client can ask of the server, free of any wire protocol.
 
-Faces (gRPC, HTTP) translate their messages into these calls and dataclasses and back; lookup,
-checks, batching, deadlines and counting happen here, once for all of them.
+Faces (gRPC, HTTP) translate their messages into these calls and dataclasses and back; what
+they ask happens here and in the `Predictor`, once for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-
-from protocol.contracts import SERVING_DEFAULT, SignatureSpec
-from protocol.errors import (
-    DeadlineExceededError,
-    FailedPreconditionError,
-    InternalError,
-    InvalidRequestError,
-    ServiceError,
-    UnavailableError,
-    UnknownError,
-)
-from protocol.pipelines import Prepared
-from serving.core.batching import BatchingOptions, BatchQueue, BatchScheduler, run_batch
+from protocol.errors import ServiceError, UnknownError
+from serving.core.batching import BatchingOptions, BatchScheduler
 from serving.core.manager import Manager, ModelChoice
-from serving.core.metrics import UNKNOWN_MODEL, QueueMetrics, Recorder, ServerMetrics
+from serving.core.metrics import ServerMetrics
 from serving.core.model_config import ModelConfig, check_model_configs
-from serving.core.servable import (
-    ServableHandle,
-    ServableId,
-    ServableState,
-    Tensors,
-    VersionStatus,
-)
+from serving.core.predictor import PredictCall, Prediction, Predictor
+from serving.core.servable import ServableHandle, ServableId, ServableState, VersionStatus
 from serving.core.source import FileSystemSource
 
 log = logging.getLogger(__name__)
-
-# Inputs with more bytes of strings, or more strings, are tokenised or decoded off the event loop.
-_LARGE_STRINGS = 16 * 1024
-_MANY_STRINGS = 256
-_MOST_STRINGS = 1 << 20
-# Large inputs that may be under preparation at once.
-_LARGE_INPUTS_WAITING = 256
-
-# Counted by `request_count` and `request_latency`; the others leave no trace there.
-_UNCOUNTED_APIS = frozenset({"MultiInference"})
-
-Inputs = Mapping[str, np.ndarray[Any, Any]]
-Value = TypeVar("Value")
-
-
-def no_such_signature(name: str, served: str) -> ServiceError:
-    """What Predict answers to a signature that the version does not have.
-
-    Args:
-        name: The signature that was asked for.
-        served: The version and its signatures.
-    """
-    return FailedPreconditionError(f'Serving signature key "{name}" not found. {served}')
-
-
-@dataclass(frozen=True, slots=True)
-class PredictCall:
-    """One prediction to make.
-
-    Attributes:
-        model: Which model and version.
-        read_inputs: Gives the inputs by alias. It is called once the signature is known, and
-            raises InvalidRequestError for what it can not read.
-        reads_slowly: Whether `read_inputs` may take long; it then runs in a worker thread.
-        signature: Name of the signature; empty for the default one.
-        output_filter: Outputs to return; empty for all of them.
-        deadline: When to give up, in the event loop's time.
-        api: Name of the call in TensorFlow Serving's metrics.
-        entrypoint: `GRPC` or `REST`, in the same metrics.
-        unknown_signature: Words the error where the signature does not exist.
-        check_outputs: Raises ServiceError for outputs that the caller can not use; the request
-            is then counted as failed.
-    """
-
-    model: ModelChoice
-    read_inputs: Callable[[SignatureSpec], Inputs]
-    signature: str = ""
-    output_filter: Sequence[str] = ()
-    deadline: float | None = None
-    api: str = "Predict"
-    entrypoint: str = "GRPC"
-    unknown_signature: Callable[[str, str], ServiceError] = no_such_signature
-    check_outputs: Callable[[Tensors], None] | None = None
-    reads_slowly: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a prediction returned, and which version and signature made it."""
-
-    id: ServableId
-    signature: str
-    outputs: Tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,27 +32,6 @@ class Metadata:
 
     id: ServableId
     signature_defs: Any
-
-
-@dataclass(frozen=True)
-class _Lane:
-    """Everything prepared for the requests of one signature of one version."""
-
-    handle: ServableHandle
-    signature: str
-    spec: SignatureSpec
-    outputs: frozenset[str]
-    prepares_slowly: bool
-    queue: BatchQueue
-    succeeded: Recorder
-
-
-@dataclass
-class _Progress:
-    """How far a request came: what its error is counted under."""
-
-    handle: ServableHandle | None = None
-    signature: str = ""
 
 
 class DataPlane:
@@ -148,6 +45,9 @@ class DataPlane:
         scheduler: Runs the batches.
         executor: Threads for preparing large inputs.
         labels_may_wait: Whether a new label may name a version that is not loaded yet.
+
+    Attributes:
+        predictor: Makes the predictions.
     """
 
     def __init__(
@@ -164,152 +64,25 @@ class DataPlane:
         self._manager = manager
         self._source = source
         self._metrics = metrics
-        self._batching = batching
-        self._scheduler = scheduler
-        self._executor = executor
+        self.predictor = Predictor(
+            manager, metrics, batching, scheduler, executor, lambda: source.configs
+        )
         self._labels_may_wait = labels_may_wait
-        self._lanes: dict[ServableHandle, dict[tuple[str, str], _Lane]] = {}
-        self._preparing = 0
-        self._in_flight = 0
         self._configuring = asyncio.Lock()
         self._changed = asyncio.Event()
         self._draining = False
-        metrics.in_flight.set_function(lambda: self._in_flight)
         manager.subscribe(self._on_state)
 
     # Predictions.
 
     async def predict(self, call: PredictCall, pinned: ServableHandle | None = None) -> Prediction:
-        """Makes one prediction.
+        """Makes one prediction; see `Predictor`."""
+        return await self.predictor.predict(call, pinned)
 
-        Args:
-            call: What to predict.
-            pinned: The version to use, where the caller holds one; else `call.model` is looked up.
-
-        Raises:
-            ServiceError: With the status and text for the caller.
-        """
-        started = time.perf_counter()
-        progress = _Progress()
-        self._in_flight += 1
-        try:
-            with pinned or self._manager.find(call.model) as handle:
-                progress.handle = handle
-                lane = self._lane(handle, call)
-                progress.signature = lane.signature
-                outputs = await self._run(lane, call)
-        except BaseException as error:
-            failure = _as_failure(error)
-            code = failure.status.name if failure is not None else "CANCELLED"
-            self._count_failure(call, progress, code, time.perf_counter() - started)
-            if failure is None or failure is error:
-                raise
-            raise failure from error
-        finally:
-            self._in_flight -= 1
-        seconds = time.perf_counter() - started
-        lane.succeeded(seconds)
-        if call.api not in _UNCOUNTED_APIS:
-            tf = self._metrics.tf
-            tf.request_count.add(handle.id.name, "OK")
-            tf.request_latency.observe(seconds * 1e6, handle.id.name, call.api, call.entrypoint)
-        return Prediction(handle.id, lane.signature, outputs)
-
-    async def _run(self, lane: _Lane, call: PredictCall) -> Tensors:
-        if call.output_filter:
-            _check_output_filter(call.output_filter, lane.outputs)
-        prepared = await self._prepare(lane, await self._read(lane, call))
-        if call.deadline is not None and call.deadline <= asyncio.get_running_loop().time():
-            raise DeadlineExceededError("Timed out before the model ran")
-        outputs = await lane.queue.submit(prepared, call.deadline)
-        if call.check_outputs is not None:
-            call.check_outputs(outputs)
-        if call.output_filter:
-            return {name: outputs[name] for name in call.output_filter}
-        return outputs
-
-    async def _read(self, lane: _Lane, call: PredictCall) -> Inputs:
-        if not call.reads_slowly:
-            return call.read_inputs(lane.spec)
-        return await self._in_thread(call.read_inputs, lane.spec)
-
-    async def _prepare(self, lane: _Lane, inputs: Inputs) -> Prepared:
-        """Checks and converts the inputs; off the event loop if that may take long."""
-        prepare = lane.handle.servable.prepare
-        strings = [array for array in inputs.values() if array.dtype == object]
-        if not lane.prepares_slowly and not _is_large(strings):
-            return prepare(lane.signature, inputs)
-        _check_strings(strings, lane.queue)
-        return await self._in_thread(prepare, lane.signature, inputs)
-
-    async def _in_thread(self, work: Callable[..., Value], *arguments: Any) -> Value:
-        if self._preparing >= _LARGE_INPUTS_WAITING:
-            raise UnavailableError(
-                f"{self._preparing} large requests are being prepared; try again later"
-            )
-        self._preparing += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, work, *arguments)
-        finally:
-            self._preparing -= 1
-
-    def _lane(self, handle: ServableHandle, call: PredictCall) -> _Lane:
-        lanes = self._lanes.get(handle)
-        if lanes is None:
-            lanes = self._lanes[handle] = {}
-        asked = (call.signature, call.api)
-        lane = lanes.get(asked)
-        if lane is None:
-            # `predict` by REST and `Predict` by gRPC share a queue, as their name in
-            # runtime_latency.
-            signature, api = call.signature or SERVING_DEFAULT, call.api[:1].upper() + call.api[1:]
-            lane = lanes.get((signature, api)) or self._make_lane(handle, signature, api, call)
-            lanes[signature, api] = lanes[asked] = lane
-        return lane
-
-    def _make_lane(
-        self, handle: ServableHandle, signature: str, api: str, call: PredictCall
-    ) -> _Lane:
-        servable = handle.servable
-        spec = servable.signatures.get(signature)
-        if spec is None:
-            served = f"Signatures of {handle.id}: {', '.join(sorted(servable.signatures))}"
-            raise call.unknown_signature(signature, served)
-        batching = self._batching(handle.folder)
-        queue = BatchQueue(
-            self._scheduler,
-            partial(run_batch, servable, signature, options=batching),
-            batching,
-            QueueMetrics(
-                self._metrics,
-                handle.id,
-                signature,
-                servable.runtime,
-                api,
-                batched=batching.max_batch_requests != 1,
-            ),
-        )
-        return _Lane(
-            handle=handle,
-            signature=signature,
-            spec=spec,
-            outputs=frozenset(output.name for output in spec.outputs),
-            prepares_slowly=servable.prepares_slowly(signature),
-            queue=queue,
-            succeeded=self._metrics.answered(handle.id, signature, "OK"),
-        )
-
-    def _count_failure(
-        self, call: PredictCall, progress: _Progress, code: str, seconds: float
-    ) -> None:
-        handle = progress.handle
-        known = call.model.name in self._source.configs
-        name = call.model.name if known else UNKNOWN_MODEL
-        if call.api not in _UNCOUNTED_APIS:
-            self._metrics.tf.request_count.add(name, code)
-        servable_id = handle.id if handle is not None else None
-        self._metrics.answered(servable_id, progress.signature, code)(seconds)
+    @property
+    def generation(self) -> int:
+        """Changes whenever a model may be answered by another version: routes end then."""
+        return self._manager.generation
 
     def pin(self, model: ModelChoice) -> ServableHandle:
         """The chosen version, for several predictions by the same one: `with` keeps it loaded.
@@ -442,7 +215,7 @@ class DataPlane:
     def _on_state(self, status: VersionStatus, handle: ServableHandle | None) -> None:
         self._metrics.state_changed(status.id, status.state)
         if status.state is ServableState.END and handle is not None:
-            self._lanes.pop(handle, None)
+            self.predictor.forget(handle)
             self._metrics.forget_path(str(status.folder))
             if status.id.name not in self._source.configs:
                 self._metrics.forget_model(status.id.name)
@@ -455,42 +228,3 @@ class DataPlane:
 
 def _described(error: ServiceError | None) -> str:
     return f"{error.status.name}: {error}" if error is not None else "OK"
-
-
-def _is_large(strings: Sequence[np.ndarray[Any, Any]]) -> bool:
-    if sum(array.size for array in strings) > _MANY_STRINGS:
-        return True
-    return sum(sum(map(len, array.flat)) for array in strings) > _LARGE_STRINGS
-
-
-def _check_strings(strings: Sequence[np.ndarray[Any, Any]], queue: BatchQueue) -> None:
-    """Refuses what could keep a thread busy for minutes: a short list may stand for a long one."""
-    for array in strings:
-        if array.size > _MOST_STRINGS:
-            raise InvalidRequestError(
-                f"A request may hold at most {_MOST_STRINGS} strings; came: {array.size}"
-            )
-        queue.check_rows(len(array) if array.ndim else 1)
-
-
-def _check_output_filter(wanted: Sequence[str], outputs: frozenset[str]) -> None:
-    seen: set[str] = set()
-    for name in wanted:
-        if name not in outputs:
-            raise InvalidRequestError(
-                f"output tensor alias not found in signature: {name} Outputs expected to be in "
-                f"the set {{{','.join(sorted(outputs))}}}."
-            )
-        if name in seen:
-            raise InvalidRequestError(f"duplicate output tensor alias: {name}")
-        seen.add(name)
-
-
-def _as_failure(error: BaseException) -> ServiceError | None:
-    """The error as the caller should see it; None if it must pass unchanged."""
-    if isinstance(error, ServiceError):
-        return error
-    if isinstance(error, Exception):
-        log.error("A request ended in an unexpected error", exc_info=error)
-        return InternalError(f"{type(error).__name__}: {error}")
-    return None

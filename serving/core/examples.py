@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from protocol.contracts import SERVING_DEFAULT, SignatureSpec, signature_def
 from protocol.errors import InvalidRequestError, ServiceError, UnimplementedError
 from protocol.messages import POOL
 from protocol.tensors import data_type
-from serving.core.data_plane import DataPlane, PredictCall, Prediction
+from serving.core.data_plane import DataPlane
 from serving.core.manager import ModelChoice
+from serving.core.predictor import PredictCall, Prediction, Timing
 from serving.core.servable import ServableHandle, ServableId, Tensors
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
@@ -59,6 +60,7 @@ class Classifications:
     id: ServableId
     signature: str
     results: list[list[tuple[str, float]]]
+    timing: Timing = field(default=Timing(0.0, 0.0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Regressions:
     id: ServableId
     signature: str
     results: list[float]
+    timing: Timing = field(default=Timing(0.0, 0.0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +378,7 @@ def _classifications(prediction: Prediction) -> Classifications:
     labels = _labels(classes) if classes is not None else [[""] * shape[1]] * shape[0]
     values = scores.tolist() if scores is not None else [[0.0] * shape[1]] * shape[0]
     results = [list(zip(*row, strict=True)) for row in zip(labels, values, strict=True)]
-    return Classifications(prediction.id, prediction.signature, results)
+    return Classifications(prediction.id, prediction.signature, results, prediction.timing)
 
 
 def _labels(classes: np.ndarray[Any, Any]) -> list[list[str]]:
@@ -388,7 +391,7 @@ def _text(label: bytes | str) -> str:
 
 def _regressions(prediction: Prediction) -> Regressions:
     values = prediction.outputs[_OUTPUTS].ravel().tolist()
-    return Regressions(prediction.id, prediction.signature, values)
+    return Regressions(prediction.id, prediction.signature, values, prediction.timing)
 
 
 CLASSIFY = ExamplesMethod(

@@ -17,7 +17,7 @@ from protocol.examples import serialized_examples
 from protocol.tensors import to_ndarray
 from protocol.version_folder import Manifest
 from protocol.warmup import read_warmup
-from serving.core.batching import run_batch
+from serving.core.batch_run import run_batch
 from serving.core.examples import CLASSIFY, REGRESS, ExamplesMethod, examples_method
 from serving.core.metrics import TfMetrics
 from serving.core.servable import AspiredVersion, Servable, ServableId, Tensors

@@ -139,6 +139,9 @@ class Manager:
         executor: Threads for loading.
         retries: What to do after a failed load.
         closing: Threads for closing; None closes in the threads for loading.
+
+    Attributes:
+        generation: Grows whenever `find` may give another answer than before.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class Manager:
         self._changed = asyncio.Event()
         self._closed = False
         self._listeners: list[Listener] = []
+        self.generation = 0
 
     def subscribe(self, listener: Listener) -> None:
         """Calls `listener` after every change of a version's state."""
@@ -185,6 +189,7 @@ class Manager:
         """Replaces the labels of a model."""
         model = self._models.setdefault(name, _Model(name))
         model.labels = dict(labels)
+        self.generation += 1
 
     def check_labels(
         self, name: str, labels: Mapping[str, int], *, new_may_wait: bool = False
@@ -392,6 +397,7 @@ class Manager:
         if not version.state.may_become(state):
             raise RuntimeError(f"{version.id} can not go from {version.state!r} to {state!r}")
         version.state = state
+        self.generation += 1
         if state is ServableState.END:
             version.ended = time.monotonic()
         model.refresh_latest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -81,9 +81,9 @@ class FileSystemSource:
         self._polls: dict[str, tuple[ModelConfig, asyncio.Task[None]]] = {}
 
     @property
-    def configs(self) -> dict[str, ModelConfig]:
-        """The models that are watched, by name."""
-        return dict(self._configs)
+    def configs(self) -> Mapping[str, ModelConfig]:
+        """The models that are watched, by name; another mapping when they change."""
+        return self._configs
 
     @property
     def is_idle(self) -> bool:

@@ -32,7 +32,7 @@ from serving.core.examples import (
 from serving.core.manager import ModelChoice
 from serving.core.servable import VersionStatus
 from serving.faces.predict import deadline, model_choice
-from serving.faces.rpc import Context
+from serving.faces.rpc import Context, tell_origin
 
 _SIGNATURE_DEF = "signature_def"
 
@@ -61,17 +61,23 @@ class PredictionFace:
     async def classify(self, request: Any, context: Context) -> Any:
         """Classifies examples."""
         call = examples_call(request, deadline(context))
-        return classify_response(await classify(self._data_plane, call))
+        found = await classify(self._data_plane, call)
+        tell_origin(context, found.id.version, found.timing)
+        return classify_response(found)
 
     async def regress(self, request: Any, context: Context) -> Any:
         """Computes one value of each example."""
         call = examples_call(request, deadline(context))
-        return regress_response(await regress(self._data_plane, call))
+        found = await regress(self._data_plane, call)
+        tell_origin(context, found.id.version, found.timing)
+        return regress_response(found)
 
     async def multi_inference(self, request: Any, context: Context) -> Any:
         """Runs several classify and regress signatures on the same examples."""
         call = multi_inference_call(request, deadline(context))
-        return multi_inference_response(await multi_inference(self._data_plane, call))
+        found = await multi_inference(self._data_plane, call)
+        tell_origin(context, found[0].id.version, found[0].timing)
+        return multi_inference_response(found)
 
 
 class ModelFace:

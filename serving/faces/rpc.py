@@ -11,7 +11,9 @@ from google.protobuf.message import DecodeError
 
 from protocol.errors import InvalidRequestError, ServiceError
 from protocol.services import Kind, Method
+from serving.core.predictor import Timing
 
+_ASKS_TIMING = "x-server-timing"
 _LONGEST_TEXT = 1024
 _CUT = "...TRUNCATED"
 
@@ -40,6 +42,32 @@ Unary = Callable[[Any, Context], Awaitable[Any]]
 Stream = Callable[[Any, Context], AsyncIterator[Any]]
 
 
+def tell_origin(context: Context, version: int, timing: Timing) -> None:
+    """Tells a caller that asks for it which version answered, and what took how long.
+
+    It asks with metadata `x-server-timing`, of any value, and finds `x-model-version` and
+    `server-timing` in the trailing metadata. Others are spared: two trailers that differ from call
+    to call cost a fifth of what a small model does.
+    """
+    for name, _ in context.invocation_metadata():
+        if name == _ASKS_TIMING:
+            origin = (("x-model-version", str(version)), ("server-timing", str(timing)))
+            context.set_trailing_metadata(origin)
+            return
+
+
+class Pending(Protocol):
+    """An answer under way."""
+
+    def cancel(self, error: ServiceError | None = None) -> None:
+        """Gives it up: the caller has gone, or was told `error` already."""
+        ...
+
+
+Reply = Callable[[bytes | ServiceError], None]
+Start = Callable[[bytes, Context, Reply], Pending | None]
+
+
 @dataclass(frozen=True)
 class Handler:
     """One method as a face calls it.
@@ -50,11 +78,15 @@ class Handler:
         run: A coroutine function, or an async generator function for a streaming method, of the
             request's bytes (or an iterator of them) and a context, for the response's bytes. It
             raises ServiceError.
+        start: Does the same for a unary method without a coroutine, where that can be done: it
+            takes the request's bytes, a context, and what to tell the answer or the error to,
+            which may happen at once or later.
     """
 
     path: str
     kind: Kind
     run: Any
+    start: Start | None = None
 
 
 def handlers(behaviours: Mapping[Method, Any]) -> list[Handler]:

@@ -20,7 +20,7 @@ from serving.core.access_log import AccessLog
 from serving.core.admission import Admission
 from serving.core.file_writer import FileWriter
 from serving.core.model_config import RequestLogConfig
-from serving.faces.rpc import Context, Handler
+from serving.faces.rpc import Context, Handler, Pending, Reply, Start
 
 _UNGUARDED = f"/{services.HEALTH_SERVICE}/"
 
@@ -97,7 +97,8 @@ def _wrapped(handler: Handler, around: Callable[[Context], Any]) -> Handler:
             async for answer in handler.run(data, context):
                 yield answer
 
-    return replace(handler, run=unary if handler.kind == "unary_unary" else stream)
+    run = unary if handler.kind == "unary_unary" else stream
+    return replace(handler, run=run, start=None)
 
 
 class RequestLog:
@@ -107,7 +108,7 @@ class RequestLog:
     model asks for.
 
     Args:
-        configs: Gives the configuration of each model that has one.
+        configs: Gives the configuration of each model that has one; often called.
         source: Random numbers in [0, 1).
     """
 
@@ -133,7 +134,25 @@ class RequestLog:
                 self._sample(configs, field, data, answer)
             return answer
 
-        return replace(handler, run=run)
+        return replace(handler, run=run, start=self._wrapped_start(field, handler.start))
+
+    def _wrapped_start(self, field: str, start: Start | None) -> Start | None:
+        if start is None:
+            return None
+
+        def sampling(data: bytes, context: Context, reply: Reply) -> Pending | None:
+            configs = self._configs()
+            if not configs:
+                return start(data, context, reply)
+
+            def sample(answer: bytes | ServiceError) -> None:
+                reply(answer)
+                if isinstance(answer, bytes):
+                    self._sample(configs, field, data, answer)
+
+            return start(data, context, sample)
+
+        return sampling
 
     def _sample(
         self, configs: Mapping[str, RequestLogConfig], field: str, data: bytes, answer: bytes

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as stn
 
 from protocol.errors import InvalidRequestError, InvalidTensorError
 from protocol.messages import PredictRequest, PredictResponse, TensorProto
-from protocol.predict_wire import read_request, read_tensor, write_response
+from protocol.predict_wire import read_request, read_tensor, request_layout, write_response
 from protocol.tensors import to_ndarray, to_tensor_proto, write_tensor
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool", "float16", "int8", "uint64")
@@ -122,3 +122,76 @@ def test_arrays_that_are_no_row_of_memory_are_written_in_order():
     data = write_response("m", 1, "s", {"y": array}, content=False)
     tensor = PredictResponse.FromString(data).outputs["y"]
     np.testing.assert_array_equal(to_ndarray(tensor), array)
+
+
+def layout_of(data):
+    return request_layout(data, read_request(data))
+
+
+@given(
+    first=st.dictionaries(st.text(max_size=8), numbers, min_size=1, max_size=3),
+    content=st.booleans(),
+    name=st.text(max_size=8),
+    random=st.randoms(use_true_random=False),
+)
+def test_requests_of_one_layout_differ_in_their_values_alone(first, content, name, random):
+    def request(arrays):
+        message = PredictRequest(output_filter=["y"])
+        message.model_spec.name = name
+        for alias, array in arrays.items():
+            message.inputs[alias].CopyFrom(to_tensor_proto(array, content=content))
+        return message.SerializeToString(deterministic=True)
+
+    data = request(first)
+    layout = layout_of(data)
+    if layout is None:
+        return
+    second = {
+        alias: np.frombuffer(random.randbytes(array.nbytes), array.dtype).reshape(array.shape)
+        for alias, array in first.items()
+    }
+    other = request(second)
+    assert len(other) == len(data)
+    assert layout.fits(data)
+    assert layout.fits(other)
+    for found, arrays in ((layout.inputs(data), first), (layout.inputs(other), second)):
+        assert found.keys() == arrays.keys()
+        for alias, array in arrays.items():
+            same(found[alias], array)
+
+
+@given(data=st.data())
+def test_a_request_that_says_anything_else_does_not_fit(data):
+    message = PredictRequest()
+    message.model_spec.name = "half"
+    for alias in ("a", "b"):
+        message.inputs[alias].CopyFrom(to_tensor_proto(np.ones((2, 3), np.float32)))
+    known = message.SerializeToString(deterministic=True)
+    layout = layout_of(known)
+    place = data.draw(st.integers(0, len(known) - 1))
+    changed = bytearray(known)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    changed = bytes(changed)
+    if not layout.fits(changed):
+        return
+    expected = PredictRequest.FromString(changed)
+    found = layout.inputs(changed)
+    assert expected.model_spec == message.model_spec
+    assert found.keys() == set(expected.inputs)
+    for alias, array in found.items():
+        same(array, to_ndarray(expected.inputs[alias]))
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([b"text"], object), np.array([True]), np.zeros((0, 3), np.float32)]
+)
+def test_values_that_are_no_plain_memory_have_no_layout(array):
+    message = PredictRequest()
+    message.inputs["x"].CopyFrom(to_tensor_proto(array))
+    assert layout_of(message.SerializeToString()) is None
+
+
+def test_integers_in_their_typed_field_have_no_layout():
+    message = PredictRequest()
+    message.inputs["x"].CopyFrom(to_tensor_proto(np.int32([1, 2]), content=False))
+    assert layout_of(message.SerializeToString()) is None

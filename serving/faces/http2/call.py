@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,15 +17,21 @@ from protocol.errors import (
     UnimplementedError,
     UnknownError,
 )
-from serving.faces.http2.messages import ENCODINGS, MessageReader, unknown_encoding
+from serving.faces.http2.messages import (
+    ENCODINGS,
+    MessageReader,
+    plain_message,
+    unknown_encoding,
+)
 from serving.faces.http2.metadata import Header, Metadata, custom_metadata, parse_timeout
-from serving.faces.rpc import Handler, status_text
+from serving.faces.rpc import Handler, Pending, status_text
 
 log = logging.getLogger(__name__)
 
 _GRPC = b"application/grpc"
 # Bytes of a stream's answers that may wait for its reader before the next answer is made.
 _WAITING_ANSWERS = 1 << 20
+_KNOWN_HEADS = 1024
 
 
 class HttpError(Exception):
@@ -48,13 +54,35 @@ class Head:
         handler: The method.
         encoding: How its messages are packed, if they say that they are.
         timeout_s: After how long the caller gives up.
-        headers: As they came.
+        metadata: What the caller added to the headers.
     """
 
     handler: Handler
     encoding: str
     timeout_s: float | None
-    headers: tuple[Header, ...]
+    metadata: Metadata
+
+
+class HeadReader:
+    """Reads the headers of calls; those of one caller mostly equal each other.
+
+    Args:
+        handlers: Methods by path.
+    """
+
+    def __init__(self, handlers: Mapping[bytes, Handler]) -> None:
+        self._handlers = handlers
+        self._known: dict[tuple[Header, ...], Head] = {}
+
+    def __call__(self, headers: tuple[Header, ...]) -> Head:
+        """See `read_head`."""
+        head = self._known.get(headers)
+        if head is None:
+            head = read_head(headers, self._handlers)
+            if len(self._known) >= _KNOWN_HEADS:
+                self._known.clear()
+            self._known[headers] = head
+        return head
 
 
 def read_head(headers: tuple[Header, ...], handlers: Mapping[bytes, Handler]) -> Head:
@@ -78,13 +106,14 @@ def read_head(headers: tuple[Header, ...], handlers: Mapping[bytes, Handler]) ->
         raise unknown_encoding(encoding)
     timeout = fields.get(b"grpc-timeout")
     timeout_s = None if timeout is None else parse_timeout(timeout)
-    return Head(handler, encoding, timeout_s, headers)
+    return Head(handler, encoding, timeout_s, custom_metadata(headers))
 
 
 class Connection(Protocol):
     """What a call needs of the connection that it came on."""
 
     peer: str
+    loop: asyncio.AbstractEventLoop
 
     def answer(self, stream_id: int, message: bytes, trailers: Metadata) -> None:
         """Sends the one answer of a call and its good status."""
@@ -115,11 +144,15 @@ class Call:
         stream_id: The call's number there.
         head: What its headers say.
         limit: Most bytes of a message.
+
+    Attributes:
+        has_ended: Whether the status was sent, or the caller has gone.
     """
 
     __slots__ = (
-        "_connection", "_deadline", "_ended", "_loop", "_messages", "_queue", "_reader", "_started",
-        "_task", "_timer", "_trailers", "buffered", "head", "stream_id", "window_is_wide",
+        "_connection", "_deadline", "_limit", "_loop", "_messages", "_pending", "_queue", "_reader",
+        "_started", "_task", "_timer", "_trailers", "buffered", "has_ended", "head", "stream_id",
+        "window_is_wide",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, stream_id: int, head: Head, limit: int) -> None:
@@ -128,13 +161,15 @@ class Call:
         self.buffered = 0
         self.window_is_wide = False
         self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self._reader = MessageReader(head.encoding, limit)
+        self._limit = limit
+        self._loop = connection.loop
+        self._reader: MessageReader | None = None
         self._messages: list[bytes] = []
         self._queue: asyncio.Queue[bytes | None] | None = None
-        self._trailers: list[tuple[str, str | bytes]] = []
+        self._trailers: Metadata = ()
         self._task: asyncio.Task[None] | None = None
-        self._started = self._ended = False
+        self._pending: Pending | None = None
+        self._started = self.has_ended = False
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         if head.timeout_s is not None:
@@ -154,11 +189,11 @@ class Call:
 
     def invocation_metadata(self) -> Metadata:
         """What the caller added to the headers."""
-        return custom_metadata(self.head.headers)
+        return self.head.metadata
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         """Sets what goes out with the status."""
-        self._trailers = list(metadata)
+        self._trailers = metadata
 
     def peer(self) -> str:
         """The caller's address."""
@@ -166,17 +201,36 @@ class Call:
 
     # What comes in.
 
+    def receive_all(self, data: bytes) -> None:
+        """Takes the last bytes of the body, and starts a unary call that has its message.
+
+        Raises:
+            ServiceError: They are no messages that can be served.
+        """
+        if self._reader is None:
+            message = plain_message(data, self._limit)
+            if message is not None:
+                self._start_on(message)
+                return
+        self.receive(data)
+        self.end_of_requests()
+
     def receive(self, data: bytes) -> None:
         """Takes bytes of the body.
 
         Raises:
             ServiceError: They are no messages that can be served.
         """
-        for message in self._reader.feed(data):
+        for message in self._messages_in(data):
             if self._queue is None:
                 self._messages.append(message)
             else:
                 self._queue.put_nowait(message)
+
+    def _messages_in(self, data: bytes) -> Iterator[bytes]:
+        if self._reader is None:
+            self._reader = MessageReader(self.head.encoding, self._limit)
+        return self._reader.feed(data)
 
     def end_of_requests(self) -> None:
         """Starts a unary call; tells a stream that no more comes.
@@ -184,16 +238,27 @@ class Call:
         Raises:
             InternalError: The body ended within a message, or held another number than one.
         """
-        self._reader.check_end()
+        if self._reader is not None:
+            self._reader.check_end()
         if self._queue is not None:
             self._queue.put_nowait(None)
             return
         if len(self._messages) != 1:
             raise InternalError(f"Expected one message, got {len(self._messages)}")
-        handler, [message] = self.head.handler, self._messages
-        self._messages = []
-        if handler.kind == "unary_unary":
+        self._start_on(self._messages.pop())
+
+    def _start_on(self, message: bytes) -> None:
+        handler = self.head.handler
+        if handler.start is not None:
+            try:
+                self._pending = handler.start(message, self, self._reply)
+            except Exception as error:
+                self.fail(_as_service_error(error))
+        elif handler.kind == "unary_unary":
             self._run(self._answer(handler.run, message))
+        elif self._queue is not None:
+            self._queue.put_nowait(message)
+            self._queue.put_nowait(None)
         else:
             self._run(self._answer_all(handler.run, message))
 
@@ -210,9 +275,16 @@ class Call:
         except BaseException as error:
             self.fail(_as_service_error(error))
             return
-        if not self._ended:
+        self._reply(message)
+
+    def _reply(self, answer: bytes | ServiceError) -> None:
+        if self.has_ended:
+            return
+        if isinstance(answer, ServiceError):
+            self.fail(answer)
+        else:
             self._finish()
-            self._connection.answer(self.stream_id, message, self._trailers)
+            self._connection.answer(self.stream_id, answer, self._trailers)
 
     async def _answer_all(self, run: Any, request: Any) -> None:
         try:
@@ -230,7 +302,7 @@ class Call:
         self._end(grpc.StatusCode.OK, "")
 
     def _start(self) -> None:
-        if not self._started and not self._ended:
+        if not self._started and not self.has_ended:
             self._started = True
             self._connection.start_answers(self.stream_id)
 
@@ -239,33 +311,31 @@ class Call:
         self._end(error.status, status_text(error.message))
 
     def _end(self, code: grpc.StatusCode, text: str) -> None:
-        if self._ended:
+        if self.has_ended:
             return
         self._finish()
         self._connection.end(self.stream_id, code, text, self._trailers, started=self._started)
 
     def _expire(self) -> None:
-        self.fail(DeadlineExceededError("Deadline Exceeded"))
-        self._stop_task()
+        error = DeadlineExceededError("Deadline Exceeded")
+        self.fail(error)
+        self._stop(error)
 
     def drop(self) -> None:
         """Gives the call up: its caller has gone."""
         self._finish()
-        self._stop_task()
+        self._stop(None)
 
     def _finish(self) -> None:
-        self._ended = True
+        self.has_ended = True
         if self._timer is not None:
             self._timer.cancel()
 
-    def _stop_task(self) -> None:
+    def _stop(self, error: ServiceError | None) -> None:
+        if self._pending is not None:
+            self._pending.cancel(error)
         if self._task is not None and not self._task.done():
             self._task.cancel()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the status was sent, or the caller has gone."""
-        return self._ended
 
 
 async def _until_end(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:

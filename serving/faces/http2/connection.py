@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +15,10 @@ import grpc
 import ngh2
 
 from protocol.errors import ServiceError
-from serving.faces.http2.call import Call, HttpError, read_head
+from serving.faces.http2.call import Call, HeadReader, HttpError
 from serving.faces.http2.messages import ENCODINGS, framed
 from serving.faces.http2.metadata import Metadata, encoded_metadata, status_trailers
-from serving.faces.rpc import Handler, status_text
+from serving.faces.rpc import status_text
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Shared:
     """What all connections of a server share.
 
     Attributes:
-        handlers: Methods by path.
+        read_head: Reads the headers of a call.
         limits: What one caller may use.
         connections: Those that are open.
         buffered: Bytes of unfinished messages.
@@ -78,7 +77,7 @@ class Shared:
         empty: Set while no connection is open.
     """
 
-    handlers: Mapping[bytes, Handler]
+    read_head: HeadReader
     limits: Limits
     connections: set[ServerConnection] = field(default_factory=set)
     buffered: int = 0
@@ -104,7 +103,7 @@ class ServerConnection(asyncio.Protocol):
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._limits = shared.limits
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._http2 = ngh2.Connection(
             ngh2.Role.SERVER,
             ngh2.Configuration(
@@ -144,17 +143,24 @@ class ServerConnection(asyncio.Protocol):
         )
         self._http2.set_local_window_size(_CONNECTION_WINDOW)
         start_s = self._limits.first_request_s
-        self._start_timer = self._loop.call_later(start_s, self._check_start)
+        self._start_timer = self.loop.call_later(start_s, self._check_start)
         self._watch_silence()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
         """Reads what came."""
-        self._heard = self._loop.time()
+        self._heard = self.loop.time()
         try:
             self._http2.receive_data(data)
+            event: Any
             for event in self._http2.events():
-                self._handle(event)
+                kind = type(event)
+                if kind is ngh2.DataReceived:
+                    self._on_data(event.stream_id, event.data, event.end_stream)
+                elif kind is ngh2.RequestReceived:
+                    self._on_request(event.stream_id, event.headers, event.end_stream)
+                elif kind is ngh2.StreamClosed:
+                    self._forget(event.stream_id)
         except ngh2.NGH2Error as error:
             log.info("%s broke HTTP/2: %s", self.peer, error)
             self._flush()
@@ -185,20 +191,9 @@ class ServerConnection(asyncio.Protocol):
 
     # Events of HTTP/2.
 
-    def _handle(self, event: Any) -> None:
-        kind = type(event)
-        if kind is ngh2.DataReceived:
-            self._on_data(event.stream_id, event.data, event.end_stream)
-        elif kind is ngh2.RequestReceived:
-            self._on_request(event.stream_id, event.headers, event.end_stream)
-        elif kind is ngh2.StreamClosed:
-            self._forget(event.stream_id)
-        elif kind is ngh2.WindowUpdated and self._reading_stopped:
-            self._wake()
-
     def _on_request(self, stream_id: int, headers: Any, ends: bool) -> None:
         try:
-            head = read_head(headers, self._shared.handlers)
+            head = self._shared.read_head(headers)
         except HttpError as error:
             self._send_http_status(stream_id, error.status)
             return
@@ -217,13 +212,12 @@ class ServerConnection(asyncio.Protocol):
             return
         if not ends:
             self._count(call, data)
-        elif call.buffered:
+            self._guarded(call, call.receive, data)
+            return
+        if call.buffered:
             self._release(call)
-        self._guarded(call, call.receive, data)
-        if ends and not call.has_ended:
-            self._guarded(call, call.end_of_requests)
-        if ends:
-            self.acknowledge(stream_id, len(data))
+        self._guarded(call, call.receive_all, data)
+        self.acknowledge(stream_id, len(data))
 
     def _count(self, call: Call, data: bytes) -> None:
         """Lets a call send more of its body, or holds it until there is room."""
@@ -254,7 +248,8 @@ class ServerConnection(asyncio.Protocol):
         call = self._calls.pop(stream_id, None)
         if call is None:
             return
-        self._release(call)
+        if call.buffered:
+            self._release(call)
         if not call.has_ended:
             call.drop()
         if self._draining and not self._calls:
@@ -333,7 +328,7 @@ class ServerConnection(asyncio.Protocol):
     def _wake(self) -> None:
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -375,19 +370,19 @@ class ServerConnection(asyncio.Protocol):
 
     def _watch_silence(self) -> None:
         if self._limits.keepalive_s is not None:
-            self._silence_timer = self._loop.call_later(
+            self._silence_timer = self.loop.call_later(
                 self._limits.keepalive_s, self._ask, self._limits.keepalive_s
             )
 
     def _ask(self, silence_s: float) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         if now - self._heard < silence_s:
             self._watch_silence()
             return
         self._http2.ping()
         self._wake()
         timeout_s = self._limits.keepalive_timeout_s
-        self._silence_timer = self._loop.call_later(timeout_s, self._check_answer, now)
+        self._silence_timer = self.loop.call_later(timeout_s, self._check_answer, now)
 
     def _check_answer(self, asked: float) -> None:
         if self._heard > asked:

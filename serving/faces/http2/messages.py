@@ -21,6 +21,20 @@ _UNKNOWN = -1
 _WINDOW_BITS = {DEFLATE: zlib.MAX_WBITS, GZIP: zlib.MAX_WBITS | 16}
 
 
+def plain_message(body: bytes, limit: int) -> bytes | None:
+    """Returns the message of a body that is one message, not packed; None if it is anything else.
+
+    Raises:
+        ResourceExhaustedError: The message is longer than the limit.
+    """
+    length = len(body) - PREFIX_BYTES
+    if length < 0 or _PREFIX.unpack_from(body) != (0, length):
+        return None
+    if length > limit:
+        raise too_large(length, limit)
+    return body[PREFIX_BYTES:]
+
+
 class MessageReader:
     """Cuts the body of a stream into messages.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from protocol.errors import UnavailableError
+from serving.faces.http2.call import HeadReader
 from serving.faces.http2.connection import Limits, ServerConnection, Shared
 from serving.faces.rpc import Handler
 
@@ -29,7 +30,7 @@ class Http2Server:
 
     def __init__(self, handlers: Iterable[Handler], limits: Limits) -> None:
         by_path = {handler.path.encode(): handler for handler in handlers}
-        self._shared = Shared(by_path, limits)
+        self._shared = Shared(HeadReader(by_path), limits)
         self._servers: list[asyncio.Server] = []
 
     async def listen(

@@ -26,10 +26,11 @@ from protocol.errors import (
     ServiceError,
     UnavailableError,
 )
-from serving.core.data_plane import DataPlane, Metadata, PredictCall, Prediction
+from serving.core.data_plane import DataPlane, Metadata
 from serving.core.examples import ExamplesCall, classify, regress
 from serving.core.manager import ModelChoice
 from serving.core.metrics import UNKNOWN_MODEL, ServerMetrics
+from serving.core.predictor import PredictCall, Prediction, Timing
 from serving.core.servable import ServableId, VersionStatus
 from serving.faces.grpc_face import status_response
 from serving.faces.rest import outputs
@@ -98,10 +99,11 @@ class RestOptions:
 
 @dataclass(frozen=True)
 class _Answer:
-    """An answer's body, and the version that gave it."""
+    """An answer's body, the version that gave it, and how long that took."""
 
     body: bytes
     version: ServableId | None = None
+    timing: Timing | None = None
 
 
 class RestFace:
@@ -134,7 +136,8 @@ class RestFace:
         else:
             response = await self._respond(request)
         milliseconds = (time.perf_counter() - started) * 1e3
-        response.headers["Server-Timing"] = f"total;dur={milliseconds:.3f}"
+        parts = [f"total;dur={milliseconds:.3f}", *response.headers.popall("Server-Timing", [])]
+        response.headers["Server-Timing"] = ", ".join(parts)
         if self._options.enable_cors:
             response.headers.update(_CORS_HEADERS)
         traceparent = request.headers.get("traceparent", "")
@@ -159,6 +162,8 @@ class RestFace:
         response = _json_response(answer.body)
         if answer.version is not None:
             response.headers["X-Model-Version"] = str(answer.version.version)
+        if answer.timing is not None:
+            response.headers["Server-Timing"] = str(answer.timing)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> _Answer:
@@ -202,15 +207,18 @@ class RestFace:
         )
         write = outputs.write_predictions if by_row else outputs.write_outputs
         is_large = _size(prediction) > _MANY_VALUES
-        return _Answer(await self._convert(is_large, write, prediction.outputs), prediction.id)
+        body = await self._convert(is_large, write, prediction.outputs)
+        return _Answer(body, prediction.id, prediction.timing)
 
     async def _infer(self, target: Target, examples: Sequence[bytes], signature: str) -> _Answer:
         call = ExamplesCall(target.model, examples, signature, self._deadline(), _ENTRYPOINT)
         if target.method == CLASSIFY:
             classified = await classify(self._data_plane, call)
-            return _Answer(outputs.write_classifications(classified.results), classified.id)
+            body = outputs.write_classifications(classified.results)
+            return _Answer(body, classified.id, classified.timing)
         regressed = await regress(self._data_plane, call)
-        return _Answer(outputs.write_regressions(regressed.results), regressed.id)
+        body = outputs.write_regressions(regressed.results)
+        return _Answer(body, regressed.id, regressed.timing)
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         body = await read_body(request, self._options.max_body_bytes)

@@ -17,11 +17,13 @@ from protocol.errors import (
     UnavailableError,
 )
 from protocol.pipelines import Prepared
+from serving.core.batch_run import run_batch
 from serving.core.batching import (
     BatchingOptions,
     BatchQueue,
     BatchScheduler,
-    run_batch,
+    Result,
+    Ticket,
     unbatched,
 )
 
@@ -54,13 +56,9 @@ class Doubler:
 
 class Observer:
     def __init__(self) -> None:
-        self.depth = 0
         self.batches: list[list[int]] = []
         self.runs: list[tuple[int, int]] = []
         self.finished_runs = 0
-
-    def queued(self, tasks: int) -> None:
-        self.depth = tasks
 
     def started(
         self, rows: int, filled_up: int, requests: Sequence[int], waits_s: Sequence[float]
@@ -88,9 +86,35 @@ class Bench:
     async def hold(self, queue: BatchQueue) -> "asyncio.Future[Any]":
         """Occupies the thread with a request for 1 until the gate opens."""
         self.doubler.gate.clear()
-        future = queue.submit(item(1))
+        future = submit(queue, item(1))
         await asyncio.to_thread(self.doubler.entered.acquire)
         return future
+
+
+class FutureTicket(Ticket):
+    """A ticket that tells a future."""
+
+    def __init__(self, deadline: float | None) -> None:
+        super().__init__(deadline)
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.future.add_done_callback(lambda _: self.give_up())
+
+    def tell(self, result: Result) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, ServiceError):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+def submit(
+    queue: BatchQueue, item: Prepared, deadline: float | None = None
+) -> "asyncio.Future[Any]":
+    ticket = FutureTicket(deadline)
+    queue.submit(item, ticket)
+    ticket.watch_deadline()
+    return ticket.future
 
 
 def row(*values: int) -> Prepared:
@@ -117,7 +141,7 @@ def one_thread(**options: Any) -> BatchingOptions:
 
 async def test_a_lone_request_runs_at_once(bench: Bench) -> None:
     queue = bench.queue(one_thread())
-    outputs = await queue.submit(item(3, 4))
+    outputs = await submit(queue, item(3, 4))
     assert outputs["y"].tolist() == [6, 8]
     assert bench.doubler.runs == [[3, 4]]
 
@@ -125,20 +149,20 @@ async def test_a_lone_request_runs_at_once(bench: Bench) -> None:
 async def test_requests_that_wait_run_together_and_get_their_own_rows(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
-    second, third = queue.submit(item(2)), queue.submit(item(3, 4))
-    assert bench.observer.depth == 2
+    second, third = submit(queue, item(2)), submit(queue, item(3, 4))
+    assert queue.depth == 2
     bench.doubler.gate.set()
     results = await asyncio.gather(first, second, third)
     assert [outputs["y"].tolist() for outputs in results] == [[2], [4], [6, 8]]
     assert bench.doubler.runs == [[1], [2, 3, 4]]
     assert bench.observer.batches == [[1], [1, 2]]
-    assert bench.observer.depth == 0
+    assert queue.depth == 0
 
 
 async def test_batches_are_not_larger_than_allowed(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
-    others = [queue.submit(item(2, 3)), queue.submit(item(4, 5)), queue.submit(item(6))]
+    others = [submit(queue, item(2, 3)), submit(queue, item(4, 5)), submit(queue, item(6))]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [2, 3, 4, 5], [6]]
@@ -148,7 +172,7 @@ async def test_only_equal_keys_are_joined_oldest_first(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
     keys = ["long", "short", "long", "short"]
-    others = [queue.submit(item(n, key=key)) for n, key in enumerate(keys, start=2)]
+    others = [submit(queue, item(n, key=key)) for n, key in enumerate(keys, start=2)]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [2, 4], [3, 5]]
@@ -157,7 +181,7 @@ async def test_only_equal_keys_are_joined_oldest_first(bench: Bench) -> None:
 async def test_without_batching_every_request_runs_alone(bench: Bench) -> None:
     queue = bench.queue(unbatched(1))
     first = await bench.hold(queue)
-    others = [queue.submit(item(2)), queue.submit(item(*range(20, 5020)))]
+    others = [submit(queue, item(2)), submit(queue, item(*range(20, 5020)))]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert [len(run) for run in bench.doubler.runs] == [1, 1, 5000]
@@ -166,7 +190,7 @@ async def test_without_batching_every_request_runs_alone(bench: Bench) -> None:
 async def test_a_bad_request_does_not_harm_its_neighbours(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
-    others = [queue.submit(item(n)) for n in (2, 13, 4)]
+    others = [submit(queue, item(n)) for n in (2, 13, 4)]
     bench.doubler.gate.set()
     _, good, bad, fine = await asyncio.gather(first, *others, return_exceptions=True)
     assert good["y"].tolist() == [4]
@@ -177,7 +201,7 @@ async def test_a_bad_request_does_not_harm_its_neighbours(bench: Bench) -> None:
 async def test_an_unexpected_error_is_internal_and_stays_with_its_request(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
-    others = [queue.submit(item(n)) for n in (17, 4)]
+    others = [submit(queue, item(n)) for n in (17, 4)]
     bench.doubler.gate.set()
     _, bad, fine = await asyncio.gather(first, *others, return_exceptions=True)
     assert isinstance(bad, InternalError)
@@ -189,16 +213,16 @@ async def test_too_many_rows_are_refused(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     message = "Task size 5 is larger than maximum input batch size 4"
     with pytest.raises(InvalidRequestError, match=message):
-        queue.submit(item(1, 2, 3, 4, 5))
+        submit(queue, item(1, 2, 3, 4, 5))
 
 
 async def test_a_full_queue_refuses(bench: Bench) -> None:
     queue = bench.queue(one_thread(max_enqueued_batches=1))
     first = await bench.hold(queue)
-    waiting = queue.submit(item(2, 3, 4))
+    waiting = submit(queue, item(2, 3, 4))
     message = "currently 1 batches enqueued and max_enqueued_batches is 1"
     with pytest.raises(UnavailableError, match=message):
-        queue.submit(item(5, 6))
+        submit(queue, item(5, 6))
     bench.doubler.gate.set()
     await asyncio.gather(first, waiting)
 
@@ -206,10 +230,11 @@ async def test_a_full_queue_refuses(bench: Bench) -> None:
 async def test_cancelled_requests_leave_the_queue_and_never_run(bench: Bench) -> None:
     queue = bench.queue(one_thread(max_enqueued_batches=1))
     first = await bench.hold(queue)
-    gone = queue.submit(item(2, 3, 4))
+    gone = submit(queue, item(2, 3, 4))
     gone.cancel()
-    replacement = queue.submit(item(5, 6))
-    also_gone = queue.submit(item(7))
+    await asyncio.sleep(0)
+    replacement = submit(queue, item(5, 6))
+    also_gone = submit(queue, item(7))
     also_gone.cancel()
     bench.doubler.gate.set()
     await asyncio.gather(first, replacement)
@@ -220,7 +245,7 @@ async def test_a_request_that_waits_too_long_is_dropped(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
     now = asyncio.get_running_loop().time()
-    waiting = queue.submit(item(2), deadline=now + 0.01)
+    waiting = submit(queue, item(2), deadline=now + 0.01)
     with pytest.raises(ResourceExhaustedError, match="timeout exceeded while waiting in batching"):
         await asyncio.wait_for(waiting, 5)
     bench.doubler.gate.set()
@@ -234,23 +259,23 @@ async def test_a_request_that_runs_too_long_is_given_up(bench: Bench) -> None:
     bench.doubler.gate.clear()
     deadline = asyncio.get_running_loop().time() + 0.01
     with pytest.raises(DeadlineExceededError, match="Timed out waiting for notification"):
-        await asyncio.wait_for(queue.submit(item(1), deadline), 5)
+        await asyncio.wait_for(submit(queue, item(1), deadline), 5)
     bench.doubler.gate.set()
-    assert (await queue.submit(item(2)))["y"].tolist() == [4]
+    assert (await submit(queue, item(2)))["y"].tolist() == [4]
 
 
 async def test_a_batch_waits_for_company_if_told(bench: Bench) -> None:
     queue = bench.queue(one_thread(batch_timeout_micros=10_000_000))
-    first, second = queue.submit(item(1, 2)), queue.submit(item(3))
+    first, second = submit(queue, item(1, 2)), submit(queue, item(3))
     assert bench.doubler.runs == []
-    third = queue.submit(item(4))
+    third = submit(queue, item(4))
     await asyncio.wait_for(asyncio.gather(first, second, third), 5)
     assert bench.doubler.runs == [[1, 2, 3, 4]]
 
 
 async def test_the_wait_for_company_ends(bench: Bench) -> None:
     queue = bench.queue(one_thread(batch_timeout_micros=1000))
-    outputs = await asyncio.wait_for(queue.submit(item(1)), 5)
+    outputs = await asyncio.wait_for(submit(queue, item(1)), 5)
     assert outputs["y"].tolist() == [2]
 
 
@@ -263,14 +288,14 @@ async def test_queues_take_turns(bench: Bench) -> None:
         for _ in range(2)
     )
     first = await bench.hold(busy)
-    others = [busy.submit(item(n)) for n in (2, 3, 4)] + [quiet.submit(item(5))]
+    others = [submit(busy, item(n)) for n in (2, 3, 4)] + [submit(quiet, item(5))]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [2], [5], [3], [4]]
 
 
 async def test_no_rows_is_a_request_too(bench: Bench) -> None:
-    outputs = await bench.queue(one_thread()).submit(item())
+    outputs = await submit(bench.queue(one_thread()), item())
     assert outputs["y"].tolist() == []
 
 
@@ -315,8 +340,8 @@ def splitting(most: int, **options: Any) -> BatchingOptions:
 async def test_a_large_request_runs_in_parts_and_shares_the_last(bench: Bench) -> None:
     queue = bench.queue(splitting(3))
     first = await bench.hold(queue)
-    large, small = queue.submit(item(2, 3, 4, 5, 6, 7, 8)), queue.submit(item(9))
-    assert bench.observer.depth == 4
+    large, small = submit(queue, item(2, 3, 4, 5, 6, 7, 8)), submit(queue, item(9))
+    assert queue.depth == 4
     bench.doubler.gate.set()
     results = await asyncio.gather(first, large, small)
     assert bench.doubler.runs == [[1], [2, 3, 4], [5, 6, 7], [8, 9]]
@@ -326,22 +351,22 @@ async def test_a_large_request_runs_in_parts_and_shares_the_last(bench: Bench) -
         [18],
     ]
     assert bench.observer.batches == [[1], [7], [], [1]]
-    assert bench.observer.depth == 0
+    assert queue.depth == 0
 
 
 async def test_a_part_that_fails_fails_its_request_and_drops_the_rest(bench: Bench) -> None:
     queue = bench.queue(splitting(2))
     with pytest.raises(InvalidRequestError, match="13 is not allowed"):
-        await queue.submit(item(1, 13, 3, 4, 5, 6))
-    assert (await queue.submit(item(7, 8, 9)))["y"].tolist() == [14, 16, 18]
+        await submit(queue, item(1, 13, 3, 4, 5, 6))
+    assert (await submit(queue, item(7, 8, 9)))["y"].tolist() == [14, 16, 18]
     assert [3, 4] not in bench.doubler.runs
-    assert bench.observer.depth == 0
+    assert queue.depth == 0
 
 
 async def test_a_request_whose_last_part_fails_beside_another(bench: Bench) -> None:
     queue = bench.queue(splitting(2))
     first = await bench.hold(queue)
-    bad, good = queue.submit(item(2, 3, 13)), queue.submit(item(4))
+    bad, good = submit(queue, item(2, 3, 13)), submit(queue, item(4))
     bench.doubler.gate.set()
     results = await asyncio.gather(first, bad, good, return_exceptions=True)
     assert isinstance(results[1], InvalidRequestError)
@@ -353,31 +378,31 @@ async def test_parts_of_several_threads_are_joined_in_order(bench: Bench) -> Non
         splitting(1, num_batch_threads=4, max_batch_size=100, max_enqueued_batches=200)
     )
     values = list(range(20, 70))
-    results = await asyncio.gather(*(queue.submit(item(*values)) for _ in range(4)))
+    results = await asyncio.gather(*(submit(queue, item(*values)) for _ in range(4)))
     assert [outputs["y"].tolist() for outputs in results] == [[2 * n for n in values]] * 4
 
 
 async def test_cancelling_a_request_drops_its_parts(bench: Bench) -> None:
     queue = bench.queue(splitting(2))
     first = await bench.hold(queue)
-    gone = queue.submit(item(2, 3, 4))
+    gone = submit(queue, item(2, 3, 4))
     gone.cancel()
     bench.doubler.gate.set()
-    await asyncio.gather(first, queue.submit(item(5)))
+    await asyncio.gather(first, submit(queue, item(5)))
     assert bench.doubler.runs == [[1], [5]]
-    assert bench.observer.depth == 0
+    assert queue.depth == 0
 
 
 async def test_the_largest_request_fits_in_an_empty_queue(bench: Bench) -> None:
     queue = bench.queue(splitting(2, max_enqueued_batches=1))
     first = await bench.hold(queue)
-    large = queue.submit(item(*range(20, 28)))
+    large = submit(queue, item(*range(20, 28)))
     with pytest.raises(UnavailableError, match="currently 4 batches enqueued"):
-        queue.submit(item(2))
+        submit(queue, item(2))
     bench.doubler.gate.set()
     await asyncio.gather(first, large)
     with pytest.raises(InvalidRequestError, match="Task size 9 is larger than maximum input"):
-        queue.submit(item(*range(20, 29)))
+        submit(queue, item(*range(20, 29)))
 
 
 # Allowed sizes.
@@ -386,20 +411,20 @@ async def test_the_largest_request_fits_in_an_empty_queue(bench: Bench) -> None:
 async def test_a_batch_is_filled_up_with_the_first_row_of_its_last_request(bench: Bench) -> None:
     queue = bench.queue(one_thread(max_batch_size=8, allowed_batch_sizes=(2, 6, 8)))
     first = await bench.hold(queue)
-    others = [queue.submit(item(2)), queue.submit(item(3, 4)), queue.submit(item())]
+    others = [submit(queue, item(2)), submit(queue, item(3, 4)), submit(queue, item())]
     bench.doubler.gate.set()
     results = await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1, 1], [2, 3, 4, 4, 4, 4]]
     assert [outputs["y"].tolist() for outputs in results] == [[2], [4], [6, 8], []]
     assert bench.observer.runs == [(1, 2), (3, 6)]
-    both = [queue.submit(item(5, 6)), queue.submit(item(7, 8))]
+    both = [submit(queue, item(5, 6)), submit(queue, item(7, 8))]
     await asyncio.gather(*both)
     assert bench.doubler.runs[2] == [5, 6, 7, 8, 7, 7]
 
 
 async def test_a_bad_request_in_a_filled_up_batch_fails_alone(bench: Bench) -> None:
     queue = bench.queue(one_thread(max_batch_size=8, allowed_batch_sizes=(4, 8)))
-    good, bad = queue.submit(item(2)), queue.submit(item(13))
+    good, bad = submit(queue, item(2)), submit(queue, item(13))
     results = await asyncio.gather(good, bad, return_exceptions=True)
     assert results[0]["y"].tolist() == [4]  # type: ignore[index]
     assert isinstance(results[1], InvalidRequestError)
@@ -407,7 +432,7 @@ async def test_a_bad_request_in_a_filled_up_batch_fails_alone(bench: Bench) -> N
 
 async def test_parts_are_filled_up_too(bench: Bench) -> None:
     queue = bench.queue(splitting(4, allowed_batch_sizes=(2, 4)))
-    outputs = await queue.submit(item(2, 3, 4, 5, 6))
+    outputs = await submit(queue, item(2, 3, 4, 5, 6))
     assert bench.doubler.runs == [[2, 3, 4, 5], [6, 6]]
     assert outputs["y"].tolist() == [4, 6, 8, 10, 12]
 
@@ -418,7 +443,7 @@ async def test_parts_are_filled_up_too(bench: Bench) -> None:
 async def test_requests_of_different_shapes_are_padded_if_told(bench: Bench) -> None:
     queue = bench.queue(one_thread(pad_variable_length_inputs=True))
     first = await bench.hold(queue)
-    others = [queue.submit(row(2, 3, 4)), queue.submit(row(5)), queue.submit(row(6, 7))]
+    others = [submit(queue, row(2, 3, 4)), submit(queue, row(5)), submit(queue, row(6, 7))]
     bench.doubler.gate.set()
     results = await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [[2, 3, 4], [5, 5, 5], [6, 7, 6]]]
@@ -428,7 +453,7 @@ async def test_requests_of_different_shapes_are_padded_if_told(bench: Bench) -> 
 async def test_without_padding_they_do_not_meet(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     first = await bench.hold(queue)
-    others = [queue.submit(row(2, 3)), queue.submit(row(5)), queue.submit(row(6, 7))]
+    others = [submit(queue, row(2, 3)), submit(queue, row(5)), submit(queue, row(6, 7))]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [[2, 3], [6, 7]], [[5]]]
@@ -437,7 +462,7 @@ async def test_without_padding_they_do_not_meet(bench: Bench) -> None:
 async def test_requests_that_may_not_be_padded_keep_their_key(bench: Bench) -> None:
     queue = bench.queue(one_thread(pad_variable_length_inputs=True))
     first = await bench.hold(queue)
-    others = [queue.submit(item(2, key="a")), queue.submit(item(3, key="b"))]
+    others = [submit(queue, item(2, key="a")), submit(queue, item(3, key="b"))]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [2], [3]]
@@ -449,10 +474,10 @@ async def test_requests_that_may_not_be_padded_keep_their_key(bench: Bench) -> N
 async def test_a_request_whose_deadline_passed_never_runs(bench: Bench) -> None:
     queue = bench.queue(one_thread())
     # The deadline has passed before the loop had a turn to say so.
-    late = queue.submit(item(2), deadline=asyncio.get_running_loop().time() - 1)
+    late = submit(queue, item(2), deadline=asyncio.get_running_loop().time() - 1)
     with pytest.raises(ResourceExhaustedError, match="while waiting in batching queue"):
         await late
-    assert (await queue.submit(item(3)))["y"].tolist() == [6]
+    assert (await submit(queue, item(3)))["y"].tolist() == [6]
     assert bench.doubler.runs == [[3]]
 
 
@@ -465,7 +490,7 @@ async def test_an_overloaded_queue_answers_what_it_took_and_refuses_the_rest(ben
     refused = 0
     for n in range(5 * options.room):
         try:
-            admitted.append(queue.submit(item(20 + n)))
+            admitted.append(submit(queue, item(20 + n)))
         except UnavailableError:
             refused += 1
     assert len(admitted) == options.room

@@ -12,9 +12,10 @@ from protocol.errors import (
     NotFoundError,
     UnavailableError,
 )
-from serving.core import data_plane as module
-from serving.core.data_plane import DataPlane, PredictCall
+from serving.core import predictor as module
+from serving.core.data_plane import DataPlane
 from serving.core.manager import ModelChoice
+from serving.core.predictor import PredictCall
 
 X = {"x": np.ones((1, 3), np.float32)}
 
@@ -121,7 +122,7 @@ async def test_a_cancelled_call_releases_its_version(data_plane: DataPlane, runn
 
 async def test_lanes_go_with_their_version(data_plane: DataPlane, running, model_folders) -> None:
     await data_plane.predict(call("half", X))
-    assert len(data_plane._lanes) == 1
+    assert len(data_plane.predictor._lanes) == 1
     model_folders.half_plus_two(2)
     await running.until(lambda: running.state("half", 1) == 50)
-    assert len(data_plane._lanes) == 0
+    assert len(data_plane.predictor._lanes) == 0

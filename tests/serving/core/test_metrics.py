@@ -1,4 +1,4 @@
-from serving.core.metrics import QueueMetrics, ServerMetrics, TfCounter, TfHistogram
+from serving.core.metrics import QueueMetrics, ServerMetrics
 from serving.core.servable import ServableId, ServableState
 
 ID = ServableId("m", 3)
@@ -6,34 +6,6 @@ ID = ServableId("m", 3)
 
 def page(metrics: ServerMetrics) -> list[str]:
     return metrics.render().decode().splitlines()
-
-
-def test_counter_text_has_tensorflow_servings_form() -> None:
-    counter = TfCounter("/tensorflow/serving/request_count", "model_name", "status")
-    assert list(counter.lines()) == ["# TYPE :tensorflow:serving:request_count counter"]
-    counter.add("m", "OK")
-    counter.add("m", "OK")
-    counter.add('a"b\\c\nd', "OK")
-    assert list(counter.lines())[1:] == [
-        ':tensorflow:serving:request_count{model_name="m",status="OK"} 2',
-        ':tensorflow:serving:request_count{model_name="a\\"b\\\\c\\nd",status="OK"} 1',
-    ]
-    assert counter.total() == 3
-
-
-def test_histogram_buckets_are_cumulative() -> None:
-    histogram = TfHistogram("/x", (1, 2.5, 1e6), "l")
-    for value in (0.5, 1, 2, 1234567.25):
-        histogram.observe(value, "a")
-    assert list(histogram.lines()) == [
-        "# TYPE :x histogram",
-        ':x_bucket{l="a",le="1"} 2',
-        ':x_bucket{l="a",le="2.5"} 3',
-        ':x_bucket{l="a",le="1e+06"} 3',
-        ':x_bucket{l="a",le="+Inf"} 4',
-        ':x_sum{l="a"} 1234570.75',
-        ':x_count{l="a"} 4',
-    ]
 
 
 def test_latency_buckets_are_tensorflow_servings() -> None:
@@ -64,8 +36,8 @@ def test_tensorflow_series_have_no_help_and_no_suffix() -> None:
 
 def test_own_series_carry_model_version_signature_and_code() -> None:
     metrics = ServerMetrics()
-    metrics.answered(ID, "serving_default", "OK")(0.003)
-    metrics.answered(None, "", "NOT_FOUND")(0.001)
+    metrics.answers(ID, "serving_default", "OK").observe(0.003)
+    metrics.answers(None, "", "NOT_FOUND").observe(0.001)
     lines = page(metrics)
     labels = 'code="OK",model="m",signature="serving_default",version="3"'
     assert f"serving_requests_total{{{labels}}} 1.0" in lines
@@ -77,9 +49,9 @@ def test_own_series_carry_model_version_signature_and_code() -> None:
 def test_series_of_an_ended_version_are_removed() -> None:
     metrics = ServerMetrics()
     metrics.state_changed(ID, ServableState.AVAILABLE)
-    metrics.answered(ID, "s", "OK")(0.003)
+    metrics.answers(ID, "s", "OK").observe(0.003)
     observer = QueueMetrics(metrics, ID, "s", "ONNX")
-    observer.queued(1)
+    metrics.watch(ID, "s", lambda: 1)
     observer.started(1, 1, [1], [0.1])
     assert 'serving_model_state{model="m",version="3"} 30.0' in page(metrics)
     metrics.state_changed(ID, ServableState.END)

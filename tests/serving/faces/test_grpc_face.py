@@ -1,4 +1,5 @@
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -48,6 +49,41 @@ async def refused(call: Any, code: grpc.StatusCode, *texts: str) -> None:
 
 
 # Predict.
+
+
+async def test_requests_like_an_earlier_one_get_their_own_answers(running) -> None:
+    """They take a shorter way; labels, versions and wrong values must not get lost on it."""
+    for turn in range(4):
+        for version, offset in ((None, 2), (1, 1), (2, 2)):
+            choice = {} if version is None else {"version": version}
+            outputs = await running.outputs("half", {"x": X * turn}, **choice)
+            assert outputs["y"].tolist() == [[turn / 2 + offset] * 3]
+        outputs = await running.outputs("half", {"x": X * turn}, label="stable")
+        assert outputs["y"].tolist() == [[turn / 2 + 1] * 3]
+    lists = await asyncio.gather(
+        *(running.outputs("half", {"x": np.full((n % 3 + 1, 3), n, np.float32)}) for n in range(60))
+    )
+    for n, outputs in enumerate(lists):
+        assert outputs["y"].tolist() == [[n / 2 + 2] * 3] * (n % 3 + 1)
+
+
+async def test_a_new_version_answers_requests_like_earlier_ones(running, model_folders) -> None:
+    for _ in range(2):
+        outputs = await running.outputs("half", {"x": X})
+        assert outputs["y"].tolist() == [[2.5] * 3]
+    model_folders.half_plus_two(3, offset=3)
+    await running.until(lambda: running.state("half", 3) == 30)
+    assert (await running.outputs("half", {"x": X}))["y"].tolist() == [[3.5] * 3]
+
+
+async def test_who_asks_is_told_version_and_timing(running, make_request) -> None:
+    for metadata, told in (([], False), ([("x-server-timing", "1")], True)):
+        call = running.stub(services.PREDICT)(make_request("half", {"x": X}), metadata=metadata)
+        await call
+        trailers = dict(await call.trailing_metadata())
+        assert (trailers.get("x-model-version") == "2") == told
+        timing = r"wait;dur=[0-9.]+, run;dur=[0-9.]+"
+        assert bool(re.fullmatch(timing, trailers.get("server-timing", ""))) == told
 
 
 async def test_predict_answers_in_typed_fields(running) -> None:

@@ -15,7 +15,7 @@ from protocol.errors import (
     FailedPreconditionError,
     InvalidRequestError,
 )
-from serving.core.batching import run_batch
+from serving.core.batch_run import run_batch
 
 tf = pytest.importorskip("tensorflow")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")

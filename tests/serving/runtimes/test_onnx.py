@@ -14,7 +14,7 @@ from protocol.errors import (
 )
 from protocol.graphs import load_pipelines
 from protocol.version_folder import ONNX_STEP_FILE, Manifest
-from serving.core.batching import run_batch
+from serving.core.batch_run import run_batch
 from serving.runtimes.onnx import OnnxRuntime, OnnxServable
 from tests.protocol.tiny_translator import (
     NumpyTranslator,

@@ -16,7 +16,7 @@ from protocol.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from serving.core.batching import run_batch
+from serving.core.batch_run import run_batch
 from serving.core.work_time import work_time
 
 tf = pytest.importorskip("tensorflow")
