@@ -22,6 +22,8 @@ TENSORS = "tensors"
 PROBABILITY = "probability"
 ATTENTION = "attention"
 PREDICT_METHOD = "tensorflow/serving/predict"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
 
 
 @dataclass(frozen=True)

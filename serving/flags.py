@@ -126,6 +126,12 @@ class ServerFlags:
     )
     tensorflow_intra_op_parallelism: int = _flag(0, _RUNTIME, "threads within one operation")
     tensorflow_inter_op_parallelism: int = _flag(0, _RUNTIME, "operations run at once")
+    per_process_gpu_memory_fraction: float = _flag(
+        0.0, _RUNTIME, "most of a GPU's memory that TensorFlow takes; 0 sets no limit"
+    )
+    enable_signature_method_name_check: bool = _flag(
+        False, _RUNTIME, "refuse signatures that were exported for another method"
+    )
     tensorflow_session_config_file: str = _flag(
         "", _RUNTIME, "text file (tensorflow.ConfigProto) with these two, where no flag gives them"
     )
@@ -245,8 +251,6 @@ _NO_TPU = "there is no TPU support"
 
 IGNORED_FLAGS: dict[str, IgnoredFlag] = {
     "flush_filesystem_caches": IgnoredFlag(bool, "the kernel gives such memory back by itself"),
-    "enable_signature_method_name_check": IgnoredFlag(bool, "signatures are judged by tensors"),
-    "per_process_gpu_memory_fraction": IgnoredFlag(float, "GPU memory is taken as needed"),
     "use_alts_credentials": IgnoredFlag(bool, "--ssl_config_file secures connections"),
     "remove_unused_fields_from_bundle_metagraph": IgnoredFlag(bool, "they are never kept"),
     "xla_cpu_compilation_enabled": IgnoredFlag(bool, _NO_XLA),

@@ -116,6 +116,7 @@ class ModelServer:
             scheduler=self._scheduler,
             executor=self._executors.preparation,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
+            check_method_names=flags.enable_signature_method_name_check,
         )
         self._profiler = ProfilerFace(profiler_address)
         self._grpc: Http2Server | GrpcioServer | None = None
@@ -280,6 +281,7 @@ class ModelServer:
                 intra_op_threads=threads.intra_op,
                 inter_op_threads=threads.inter_op,
                 saved_model_tags=self._read_tags(),
+                gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
                 prefer_tflite=flags.prefer_tflite_model,
                 tflite_interpreters=flags.num_tflite_pools * flags.num_tflite_interpreters_per_pool,
             )
@@ -287,6 +289,7 @@ class ModelServer:
         loader = VersionLoader(
             runtimes,
             self.metrics.tf,
+            tell_memory=self.metrics.memory_grew,
             check_folder=self._read_batching_of,
             warm_up=flags.enable_model_warmup,
             warm_up_iterations=flags.num_request_iterations_for_warmup,

@@ -45,6 +45,7 @@ class DataPlane:
         scheduler: Runs the batches.
         executor: Threads for preparing large inputs.
         labels_may_wait: Whether a new label may name a version that is not loaded yet.
+        check_method_names: Whether a signature answers only the method it was exported for.
 
     Attributes:
         predictor: Makes the predictions.
@@ -60,12 +61,19 @@ class DataPlane:
         executor: Executor,
         *,
         labels_may_wait: bool = False,
+        check_method_names: bool = False,
     ) -> None:
         self._manager = manager
         self._source = source
         self._metrics = metrics
         self.predictor = Predictor(
-            manager, metrics, batching, scheduler, executor, lambda: source.configs
+            manager,
+            metrics,
+            batching,
+            scheduler,
+            executor,
+            lambda: source.configs,
+            check_method_names=check_method_names,
         )
         self._labels_may_wait = labels_may_wait
         self._configuring = asyncio.Lock()

@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from protocol.contracts import SERVING_DEFAULT, SignatureSpec, signature_def
+from protocol.contracts import (
+    CLASSIFY_METHOD,
+    REGRESS_METHOD,
+    SERVING_DEFAULT,
+    SignatureSpec,
+    signature_def,
+)
 from protocol.errors import InvalidRequestError, ServiceError, UnimplementedError
 from protocol.messages import POOL
 from protocol.tensors import data_type
@@ -22,9 +28,6 @@ from serving.core.data_plane import DataPlane
 from serving.core.manager import ModelChoice
 from serving.core.predictor import PredictCall, Prediction, Timing
 from serving.core.servable import ServableHandle, ServableId, Tensors
-
-CLASSIFY_METHOD = "tensorflow/serving/classify"
-REGRESS_METHOD = "tensorflow/serving/regress"
 
 _DATA_TYPES = POOL.FindEnumTypeByName("tensorflow.DataType").values_by_number
 

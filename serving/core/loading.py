@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,12 +42,22 @@ class Runtime(Protocol):
         ...
 
 
+def resident_bytes() -> int:
+    """The memory that this process occupies; 0 where the system does not tell (not Linux)."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 class VersionLoader:
     """Verifies, loads, checks and warms up versions; see `Loader`.
 
     Args:
         choose_runtime: Picks the runtime of a version.
         metrics: Counts loads and warm-up records.
+        tell_memory: Is told by how many bytes the process grew for a version.
         check_folder: Called before loading; raises ServiceError for a folder that can not work.
         warm_up: Whether to replay the version's warm-up records.
         warm_up_iterations: How often each record is replayed.
@@ -57,12 +68,14 @@ class VersionLoader:
         choose_runtime: Callable[[AspiredVersion], Runtime],
         metrics: TfMetrics,
         *,
+        tell_memory: Callable[[ServableId, int], object] | None = None,
         check_folder: Callable[[Path], object] = Path.is_dir,
         warm_up: bool = True,
         warm_up_iterations: int = 1,
     ) -> None:
         self._choose_runtime = choose_runtime
         self._metrics = metrics
+        self._tell_memory = tell_memory
         self._check_folder = check_folder
         self._warm_up = warm_up
         self._warm_up_iterations = max(warm_up_iterations, 1)
@@ -70,7 +83,7 @@ class VersionLoader:
     def load(self, servable_id: ServableId, aspired: AspiredVersion) -> Servable:
         """See `Loader.load`."""
         path = str(aspired.folder)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), resident_bytes()
         try:
             servable = self._load_unchanging(servable_id, aspired)
         except Exception:
@@ -78,6 +91,8 @@ class VersionLoader:
             raise
         self._metrics.load_attempt_count.add(path, "success")
         self._metrics.load_latency.add(path, amount=(time.perf_counter() - started) * 1e6)
+        if self._tell_memory is not None and before:
+            self._tell_memory(servable_id, max(0, resident_bytes() - before))
         return servable
 
     def fingerprint(self, aspired: AspiredVersion) -> Fingerprint:

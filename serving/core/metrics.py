@@ -177,12 +177,22 @@ class ServerMetrics:
             version,
             registry=self.registry,
         )
+        self.model_memory = Gauge(
+            "serving_model_memory_bytes",
+            "Growth of the process while a version was loaded and warmed up.",
+            version,
+            registry=self.registry,
+        )
 
     def answers(self, servable_id: ServableId | None, signature: str, code: str) -> HistogramSeries:
         """The seconds of requests that end this way; None stands for an unknown model."""
         model = servable_id.name if servable_id is not None else UNKNOWN_MODEL
         version = str(servable_id.version) if servable_id is not None else ""
         return self.answered.series(model, version, signature, code)
+
+    def memory_grew(self, servable_id: ServableId, size: int) -> None:
+        """Shows by how many bytes the process grew for a version."""
+        self.model_memory.labels(servable_id.name, str(servable_id.version)).set(size)
 
     def watch(self, servable_id: ServableId, signature: str, depth: Callable[[], int]) -> None:
         """Shows how many requests wait in a queue, until its version has ended."""
@@ -203,6 +213,7 @@ class ServerMetrics:
             self.model_state.labels(**labels).set(state)
             return
         self.model_state.remove_by_labels(labels)
+        self.model_memory.remove_by_labels(labels)
         for series in (self.answered, self.batch_rows, self.queue_seconds):
             series.forget(labels)
         ended = (servable_id.name, str(servable_id.version))

@@ -18,7 +18,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from protocol.contracts import SERVING_DEFAULT, SignatureSpec
+from protocol.contracts import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    SERVING_DEFAULT,
+    SignatureSpec,
+)
 from protocol.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -46,6 +52,13 @@ _LARGE_INPUTS_WAITING = 256
 
 # Counted by `request_count` and `request_latency`; the others leave no trace there.
 _UNCOUNTED_APIS = frozenset({"MultiInference"})
+
+_METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+# By API how messages call its signatures, and the method that these are exported for.
+_EXAMPLES_METHODS = {
+    "Classify": ("classification", CLASSIFY_METHOD),
+    "Regress": ("regression", REGRESS_METHOD),
+}
 
 Inputs = Mapping[str, np.ndarray[Any, Any]]
 Value = TypeVar("Value")
@@ -310,6 +323,7 @@ class Predictor:
         scheduler: Runs the batches.
         executor: Threads for preparing large inputs.
         configured: Gives the names of the models that should be served.
+        check_method_names: Whether a signature answers only the method it was exported for.
 
     Attributes:
         in_flight: Predictions under way.
@@ -323,6 +337,8 @@ class Predictor:
         scheduler: BatchScheduler,
         executor: Executor,
         configured: Callable[[], Collection[str]],
+        *,
+        check_method_names: bool = False,
     ) -> None:
         self.manager = manager
         self.in_flight = 0
@@ -331,6 +347,7 @@ class Predictor:
         self._scheduler = scheduler
         self._executor = executor
         self._configured = configured
+        self._check_method_names = check_method_names
         self._lanes: dict[ServableHandle, dict[tuple[str, str, str], Lane]] = {}
         self._preparing = 0
         metrics.in_flight.set_function(lambda: self.in_flight)
@@ -413,6 +430,9 @@ class Predictor:
         if spec is None:
             served = f"Signatures of {handle.id}: {', '.join(sorted(servable.signatures))}"
             raise call.unknown_signature(signature, served)
+        if self._check_method_names:
+            definition = servable.signature_defs().signature_def[signature]
+            _check_method_name(_queue_name(call.api), definition.method_name)
         tf = self._metrics.tf
         counted = call.api not in _UNCOUNTED_APIS
         return Lane(
@@ -500,6 +520,20 @@ def resolve(future: asyncio.Future[Any], result: Any) -> None:
 def _queue_name(api: str) -> str:
     """The API's name in `runtime_latency`, which is the same for gRPC and REST."""
     return api[:1].upper() + api[1:]
+
+
+def _check_method_name(api: str, found: str) -> None:
+    """Refuses a signature that was exported for another method, in TensorFlow Serving's words."""
+    if api == "Predict" and found not in _METHODS:
+        raise InternalError(
+            "Expected prediction signature method_name to be one of "
+            f"{{{', '.join(_METHODS)}}}. Was: {found}"
+        )
+    kind, expected = _EXAMPLES_METHODS.get(api, ("", found))
+    if found != expected:
+        raise InvalidRequestError(
+            f"Expected {kind} signature method_name to be {expected}. Was: {found}"
+        )
 
 
 def _is_large(strings: Sequence[np.ndarray[Any, Any]]) -> bool:

@@ -30,6 +30,7 @@ class RuntimeOptions:
         intra_op_threads: Threads within one operation; 0 leaves the choice to the engine.
         inter_op_threads: Operations run at once; 0 leaves the choice to the engine.
         saved_model_tags: Tags of the graph to load from a SavedModel.
+        gpu_memory_fraction: Most of a GPU's memory that TensorFlow takes; 0 sets no limit.
         prefer_tflite: Run `model.tflite` in LiteRT where there is one.
         tflite_interpreters: Interpreters that are kept of each such version.
     """
@@ -38,6 +39,7 @@ class RuntimeOptions:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     saved_model_tags: tuple[str, ...] = ("serve",)
+    gpu_memory_fraction: float = 0.0
     prefer_tflite: bool = False
     tflite_interpreters: int = 1
 
@@ -108,6 +110,7 @@ class RuntimeChooser:
             self._options.saved_model_tags,
             self._options.intra_op_threads,
             self._options.inter_op_threads,
+            self._options.gpu_memory_fraction,
         )
 
 

@@ -78,7 +78,11 @@ class SavedModelRuntime:
     """
 
     def __init__(
-        self, tags: Sequence[str], intra_op_threads: int = 0, inter_op_threads: int = 0
+        self,
+        tags: Sequence[str],
+        intra_op_threads: int = 0,
+        inter_op_threads: int = 0,
+        gpu_memory_fraction: float = 0.0,
     ) -> None:
         self._tags = [tag for tag in tags if tag]
         self._config = tf.compat.v1.ConfigProto(
@@ -87,6 +91,7 @@ class SavedModelRuntime:
             inter_op_parallelism_threads=inter_op_threads,
         )
         self._config.gpu_options.allow_growth = True
+        self._config.gpu_options.per_process_gpu_memory_fraction = gpu_memory_fraction
 
     def load(
         self, folder: Path, manifest: Manifest | None

@@ -45,10 +45,10 @@ def test_unknown_arguments_do_not_stop_the_server() -> None:
 
 
 def test_flags_without_effect_are_named_but_checked() -> None:
-    given = ["--per_process_gpu_memory_fraction=0.5", "--mixed_precision=x"]
-    assert parse(given).ignored == ("per_process_gpu_memory_fraction", "mixed_precision")
-    with pytest.raises(UsageError, match="--per_process_gpu_memory_fraction must be a number"):
-        parse(["--per_process_gpu_memory_fraction=half"])
+    given = ["--use_alts_credentials", "--mixed_precision=x"]
+    assert parse(given).ignored == ("use_alts_credentials", "mixed_precision")
+    with pytest.raises(UsageError, match="--use_alts_credentials must be true, false, 1 or 0"):
+        parse(["--use_alts_credentials=half"])
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from protocol import messages
+from protocol.contracts import CLASSIFY_METHOD, REGRESS_METHOD
 from protocol.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -15,8 +17,6 @@ from protocol.errors import (
 )
 from serving.core.data_plane import DataPlane
 from serving.core.examples import (
-    CLASSIFY_METHOD,
-    REGRESS_METHOD,
     Classifications,
     ExamplesCall,
     InferenceTask,
@@ -77,6 +77,21 @@ def tasks(*tasks: tuple[str, str], examples: Any = TWO, **values: Any) -> MultiI
 async def test_classify(data_plane: DataPlane, signature: str, expected: Any) -> None:
     found = await classify(data_plane, call(signature))
     assert found == Classifications(("half", 1), signature, expected)
+
+
+async def test_method_names_are_checked_on_request(base_path: Path, start_server) -> None:
+    server = await start_server(
+        model_name="half",
+        model_base_path=str(base_path),
+        enable_signature_method_name_check=True,
+    )
+    data_plane = server.server.data_plane
+    assert (await classify(data_plane, call("classify"))).results
+    assert (await regress(data_plane, call("regress"))).results
+    text = f"Expected classification signature method_name to be {CLASSIFY_METHOD}. Was: "
+    with pytest.raises(InvalidRequestError, match=text + REGRESS_METHOD):
+        await classify(data_plane, call("regress"))
+    assert await server.predict("half", {"x": np.float32([1.0])})
 
 
 @pytest.mark.parametrize("signature", ["regress", "regress_flat"])

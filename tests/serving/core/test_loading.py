@@ -16,7 +16,7 @@ from protocol.errors import (
     UnimplementedError,
 )
 from protocol.warmup import frame_record
-from serving.core.loading import VersionLoader, check_contract, replay
+from serving.core.loading import VersionLoader, check_contract, replay, resident_bytes
 from serving.core.metrics import TfMetrics
 from serving.core.servable import AspiredVersion, Servable, ServableId
 from serving.runtimes import RuntimeChooser, RuntimeOptions
@@ -41,6 +41,14 @@ def test_loads_and_counts(model_folders, load, metrics) -> None:
     assert set(load(folder).signatures) == {"serving_default", "tensors"}
     assert metrics.load_attempt_count.total() == 1
     assert f'{{model_path="{folder}",status="success"}} 1' in "\n".join(metrics.lines())
+
+
+def test_tells_by_how_much_the_process_grew(model_folders, load) -> None:
+    told: list[tuple[ServableId, int]] = []
+    load(model_folders.half_plus_two(1), tell_memory=lambda *told_of: told.append(told_of))
+    [(servable_id, size)] = told
+    assert servable_id == ("m", 1)
+    assert 0 <= size < resident_bytes()
 
 
 def test_a_damaged_file_is_named(model_folders, load, metrics) -> None:

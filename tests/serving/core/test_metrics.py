@@ -49,11 +49,13 @@ def test_own_series_carry_model_version_signature_and_code() -> None:
 def test_series_of_an_ended_version_are_removed() -> None:
     metrics = ServerMetrics()
     metrics.state_changed(ID, ServableState.AVAILABLE)
+    metrics.memory_grew(ID, 1 << 20)
     metrics.answers(ID, "s", "OK").observe(0.003)
     observer = QueueMetrics(metrics, ID, "s", "ONNX")
     metrics.watch(ID, "s", lambda: 1)
     observer.started(1, 1, [1], [0.1])
     assert 'serving_model_state{model="m",version="3"} 30.0' in page(metrics)
+    assert 'serving_model_memory_bytes{model="m",version="3"} 1.048576e+06' in page(metrics)
     metrics.state_changed(ID, ServableState.END)
     assert not [line for line in page(metrics) if 'version="3"' in line]
 

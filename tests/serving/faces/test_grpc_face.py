@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import ovmsclient
 import pytest
 
 from protocol import messages, services
@@ -428,3 +429,25 @@ async def test_labels_move_with_a_reload(running, model_folders) -> None:
     await running.stub(services.HANDLE_RELOAD_CONFIG)(request)
     response = await running.predict("half", {"x": X}, label="stable")
     assert response.model_spec.version.value == 2
+
+
+# Another project's client.
+
+
+async def test_ovmsclient(running) -> None:
+    """Without a version this client asks for version 0, which is none of ours."""
+    client = ovmsclient.make_grpc_client(f"localhost:{running.port}")
+
+    def ask() -> None:
+        status = client.get_model_status("half", 1)
+        assert status == {1: {"state": "AVAILABLE", "error_code": 0, "error_message": ""}}
+        metadata = client.get_model_metadata("half", 2)
+        assert metadata["inputs"]["x"]["dtype"] == "DT_FLOAT"
+        answer = client.predict({"x": X * 3}, "half", 1)
+        np.testing.assert_array_equal(answer["y"], [[2.5] * 3])
+        words = client.predict({"text": [b"good", b"bad"]}, "sentiment", 1)
+        assert words["label"].tolist() == [b"positive", b"negative"]
+        with pytest.raises(ovmsclient.tfs_compat.base.errors.ModelNotFoundError):
+            client.predict({"x": X}, "half", 9)
+
+    await asyncio.to_thread(ask)
