@@ -1,6 +1,7 @@
 """Exports models and manages the model repository: `python -m export`."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from export import FORMATS
 from export.int8 import quantize_version
 from export.repository import ModelRepository, RepositoryError
 from export.served_models import SERVED
+from export.tuning import tune_version
+from models.common.backends import newest_version
 from models.common.logs import configure_logging
 from protocol.errors import ServiceError
-from protocol.version_folder import verify_files
+from protocol.version_folder import ServingTuning, verify_files
 
 DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.
@@ -23,6 +26,7 @@ Turn a trained model into a version folder, and manage what is served.
   python -m export rollback sentiment                 back to the version before
   python -m export prune sentiment --keep 2           delete older versions
   python -m export quantize build/translation --out build/int8    ONNX with int8 weights
+  python -m export tune sentiment                     measure how a server best runs the newest
   python -m export list                               what is published
 
 Each exported file is run and compared with Keras before it counts. Publishing and rolling back
@@ -51,6 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
     publisher.add_argument(
         "--if-missing", action="store_true", help="do nothing where a version is published"
     )
+    publisher.add_argument(
+        "--tune", action="store_true", help="measure it first, as `tune` does: some seconds"
+    )
     quantizer = commands.add_parser("quantize", help="round the ONNX weights of a version to int8")
     quantizer.add_argument("folder", type=Path, help="version folder")
     quantizer.add_argument("--out", type=Path, required=True, help="version folder to write")
@@ -59,8 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
     prune = commands.add_parser("prune", help="delete old and retired versions")
     prune.add_argument("model")
     prune.add_argument("--keep", type=int, default=2, help="newest versions to keep (default 2)")
+    tuner = commands.add_parser(
+        "tune", help="measure how a server best runs the newest version, for its manifest"
+    )
+    tuner.add_argument("models", nargs="*", metavar="MODEL", help="default: all published ones")
     listing = commands.add_parser("list", help="list models and versions")
-    for command in (publisher, rollback, prune, listing):
+    for command in (publisher, rollback, prune, tuner, listing):
         command.add_argument("--repository", type=Path, default=Path("model_repository"))
     return parser
 
@@ -111,14 +122,45 @@ def publish(model: str, arguments: argparse.Namespace) -> None:
     if arguments.if_missing and repository.versions(model):
         print(f"{model}: version {repository.versions(model)[-1]} is published")
         return
-    if arguments.folder:
-        verify_files(arguments.folder)
-        number = repository.publish(model, arguments.folder)
-    else:
-        with repository.staging(model) as staging:
-            export_command(model, arguments, staging / "version")
-            number = repository.publish(model, staging / "version")
+    with repository.staging(model) as staging:
+        version = staging / "version"
+        if arguments.folder:
+            verify_files(arguments.folder)
+            shutil.copytree(arguments.folder, version)
+        else:
+            export_command(model, arguments, version)
+        if arguments.tune:
+            print(f"{model}: {in_words(tune_version(version))}")
+        number = repository.publish(model, version)
     print(f"published {repository.version_folder(model, number)}")
+
+
+def tune_command(arguments: argparse.Namespace) -> None:
+    """Measures the newest version of each model named, or of all.
+
+    Raises:
+        RepositoryError: if none is named, and none is published.
+    """
+    models = arguments.models or ModelRepository(arguments.repository).models()
+    if not models:
+        raise RepositoryError(f"{arguments.repository} holds no model to tune")
+    for model in models:
+        folder = newest_version(arguments.repository, model)
+        print(f"{folder}: {in_words(tune_version(folder))}")
+
+
+def in_words(tuning: ServingTuning) -> str:
+    """Says how to run a version."""
+    places = {
+        True: "in the event loop",
+        False: "in worker threads",
+        None: "short requests in the event loop",
+    }
+    threads, rows = tuning.intra_op_threads, tuning.max_batch_size
+    return (
+        f"{threads} thread{'s' if threads > 1 else ''}, "
+        f"batches of {rows} row{'s' if rows > 1 else ''}, {places[tuning.runs_inline]}"
+    )
 
 
 def list_command(repository: ModelRepository) -> None:
@@ -153,6 +195,8 @@ def run_command(arguments: argparse.Namespace) -> None:
     elif arguments.command == "prune":
         deleted = repository.prune(arguments.model, arguments.keep)
         print(f"{arguments.model}: deleted {', '.join(map(str, deleted)) or 'nothing'}")
+    elif arguments.command == "tune":
+        tune_command(arguments)
     else:
         list_command(repository)
 

@@ -27,7 +27,8 @@ def quantize_version(folder: Path, out: Path) -> Manifest:
         out: where to; must be empty or not exist.
 
     Returns:
-        The manifest of the new folder; what was compared with Keras is no longer in it.
+        The manifest of the new folder; what was compared with Keras, and how to run it, is no
+        longer in it.
 
     Raises:
         DataLossError: a file of the version is damaged or missing.
@@ -46,7 +47,7 @@ def quantize_version(folder: Path, out: Path) -> Manifest:
     if (folder / WARMUP_FILE).is_file():
         (out / WARMUP_FILE).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / WARMUP_FILE, out / WARMUP_FILE)
-    return replace(manifest, parity={}).write(out)
+    return replace(manifest, parity={}, tuning=None).write(out)
 
 
 def quantize_weights(source: Path, target: Path) -> None:

@@ -36,7 +36,7 @@ METRIC_TOLERANCE = 0.002
 # Sizes of the images made up to compare on: odd, smaller than any padding, larger than a tile.
 SAMPLE_SIZES = ((64, 64), (37, 51), (1, 1), (3, 90), (130, 75))
 DRAWN_SIZES = ((192, 192), (192, 256), (256, 192), (160, 160), (192, 192), (128, 256))
-WARM_SIZES = ((256, 256), (480, 640), (101, 67))
+WARM_SIZES = ((256, 256), (240, 320), (101, 67))
 
 
 def model_to_export(run: Path | None, scratch: Path) -> SegmentationModel:

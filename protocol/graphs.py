@@ -40,7 +40,9 @@ class Session(Protocol):
     def get_outputs(self) -> Sequence[Any]:
         """The graph's outputs."""
 
-    def run(self, output_names: Sequence[str], input_feed: Mapping[str, Array]) -> Sequence[Array]:
+    def run(
+        self, output_names: Sequence[str], input_feed: Mapping[str, Array], run_options: Any = None
+    ) -> Sequence[Array]:
         """Computes the named outputs."""
 
 
@@ -53,9 +55,13 @@ class SessionGraph:
 
     Args:
         sessions: at least one.
+
+    Attributes:
+        run_options: of ONNX Runtime, for the runs that follow; None for none.
     """
 
     def __init__(self, *sessions: Session) -> None:
+        self.run_options: Any = None
         self._sessions = sessions
         self._choices: dict[tuple[str, ...], _Choice] = {}
 
@@ -71,7 +77,7 @@ class SessionGraph:
         choice = self._choices.get(wanted)
         if choice is None:
             choice = self._choices[wanted] = _choose(self._sessions, wanted)
-        return choice.run(tensors)
+        return choice.run(tensors, self.run_options)
 
 
 class _Choice:
@@ -84,12 +90,12 @@ class _Choice:
             node.name for node in session.get_inputs() if node.type == "tensor(string)"
         )
 
-    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, tensors: Mapping[str, Array], options: Any) -> dict[str, Array]:
         """Computes the outputs; ONNX Runtime takes and gives strings as `str`."""
         feeds = dict(tensors)
         for name in self._string_inputs & feeds.keys():
             feeds[name] = _decoded(name, tensors[name])
-        values = self._session.run(self._outputs, feeds)
+        values = self._session.run(self._outputs, feeds, options)
         return dict(zip(self._outputs, map(_encoded, values), strict=True))
 
 

@@ -33,8 +33,8 @@ class Prepared:
         rows: number of rows, which is that of the results too.
         batch_key: requests with equal keys may be merged into one run.
         context: what `finish` needs to know of the request.
-        pads: whether the tensors still mean the same with more at the end of their dimensions,
-            so that a server may be told to join requests of different shapes.
+        is_plain: whether nothing but the graph knows what the tensors mean, so that a server may
+            be told to pad them, or to run their rows apart.
         by_shape: whether another request with inputs of these names, dtypes and shapes would
             become the same but for its values: its tensors are its inputs.
     """
@@ -43,12 +43,12 @@ class Prepared:
     rows: int
     batch_key: Hashable
     context: Any = None
-    pads: bool = False
+    is_plain: bool = False
     by_shape: bool = False
 
     def with_tensors(self, tensors: dict[str, Array]) -> "Prepared":
         """Returns what a request `by_shape` becomes with other values."""
-        return Prepared(tensors, self.rows, self.batch_key, None, self.pads, True)
+        return Prepared(tensors, self.rows, self.batch_key, None, self.is_plain, True)
 
 
 class Pipeline(Protocol):
@@ -108,7 +108,7 @@ class TensorPipeline:
             tensors=dict(inputs),
             rows=rows,
             batch_key=batch_key,
-            pads=True,
+            is_plain=True,
             by_shape=not self._parameters,
         )
 

@@ -13,8 +13,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,40 @@ ONNX_STEP_FILE = "step.onnx"
 TFLITE_FILE = "model.tflite"
 
 _CHUNK_BYTES = 1 << 20
+# What the manifest is called until it is complete.
+_NEW_MANIFEST = f".{MANIFEST_FILE}.new"
+
+
+@dataclass(frozen=True)
+class ServingTuning:
+    """How a server best runs the ONNX graphs of a version, as measured by `export.tuning`.
+
+    Attributes:
+        intra_op_threads: threads within one operation; 0 leaves the choice to ONNX Runtime.
+        max_batch_size: rows beyond which joining more requests brings nothing.
+        runs_inline: whether a run of one request is so short that an event loop does it itself;
+            None where that depends on the request.
+        measured: the figures that this follows from, for people.
+    """
+
+    intra_op_threads: int
+    max_batch_size: int
+    runs_inline: bool | None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("intra_op_threads", 0), ("max_batch_size", 1)):
+            value: Any = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ContractError(
+                    f"tuning.{name} must be a whole number of at least {least}; was {value!r}"
+                )
+        inline: Any = self.runs_inline
+        if inline is not None and type(inline) is not bool:
+            raise ContractError(f"tuning.runs_inline must be true, false or null; was {inline!r}")
+        measured: Any = self.measured
+        if not isinstance(measured, Mapping):
+            raise ContractError(f"tuning.measured must be an object; was {measured!r}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +87,7 @@ class Manifest:
         packages: versions of the packages that made it.
         parity: how far each format is from the Keras model.
         pipeline: parameters of the host-side steps around the ONNX graph.
+        tuning: how to run the ONNX graphs; None where nobody has measured it.
     """
 
     task: str
@@ -66,6 +102,7 @@ class Manifest:
     packages: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     pipeline: Mapping[str, Any] = field(default_factory=dict)
+    tuning: ServingTuning | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -93,6 +130,8 @@ class Manifest:
         values["signatures"] = tuple(
             SignatureSpec.from_json(signature) for signature in document["signatures"]
         )
+        if "tuning" in document:
+            values["tuning"] = ServingTuning(**document["tuning"])
         return cls(**values)
 
     def write(self, folder: Path) -> "Manifest":
@@ -105,13 +144,28 @@ class Manifest:
             This manifest with the `files` of the folder.
         """
         sealed = replace(self, files=digest_files(folder))
-        text = json.dumps(sealed._to_document(), indent=2, ensure_ascii=False) + "\n"
-        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        sealed.rewrite(folder)
         return sealed
+
+    def rewrite(self, folder: Path) -> None:
+        """Replaces the manifest of a sealed folder; the `files` stay those of this manifest.
+
+        Readers find the former manifest or this one, never a part of it.
+        """
+        text = json.dumps(self._to_document(), indent=2, ensure_ascii=False) + "\n"
+        with (folder / _NEW_MANIFEST).open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        (folder / _NEW_MANIFEST).replace(folder / MANIFEST_FILE)
 
     def _to_document(self) -> dict[str, Any]:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["signatures"] = [signature.to_json() for signature in self.signatures]
+        if self.tuning is None:
+            del values["tuning"]
+        else:
+            values["tuning"] = asdict(self.tuning)
         return {"format": MANIFEST_FORMAT, **values}
 
 
@@ -125,8 +179,18 @@ def digest_files(folder: Path) -> dict[str, str]:
     """Computes the SHA-256 of every file in a folder but the manifest, by relative path."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-    digests.pop(MANIFEST_FILE, None)
+    for name in (MANIFEST_FILE, _NEW_MANIFEST):
+        digests.pop(name, None)
     return digests
+
+
+def read_tuning(folder: Path) -> ServingTuning | None:
+    """Reads how to run a version; None where it has no manifest, or nobody has measured it.
+
+    Raises:
+        DataLossError: the manifest is none.
+    """
+    return Manifest.read(folder).tuning if (folder / MANIFEST_FILE).is_file() else None
 
 
 def verify_files(folder: Path) -> Manifest:

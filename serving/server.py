@@ -24,6 +24,7 @@ from protocol.services import (
     MODEL_SERVICE,
     PREDICTION_SERVICE,
 )
+from protocol.version_folder import read_tuning
 from serving import config_files
 from serving.config_files import (
     DEFAULT_METRICS_PATH,
@@ -55,7 +56,7 @@ from serving.faces.rpc import Context, Handler, handlers
 from serving.faces.shells import RequestLog, admitted, logged
 from serving.flags import GRPCIO, ServerFlags
 from serving.processes.member import Member
-from serving.runtimes import RuntimeChooser, RuntimeOptions, profiler_address
+from serving.runtimes import SAVED_MODEL, RuntimeChooser, RuntimeOptions, profiler_address
 
 log = logging.getLogger(__name__)
 
@@ -263,13 +264,26 @@ class ModelServer:
         if self._batching is None:
             options = unbatched(self._threads)
         elif not self._flags.enable_per_model_batching_parameters:
-            options = self._batching
+            options = self._tuned(self._batching, folder)
         elif (path := folder / _PER_MODEL_BATCHING_FILE).is_file():
             options = config_files.read_batching_options(path, threads=self._threads)
         else:
             options = unbatched(self._threads)
         self._batching_by_folder[folder] = options
         return options
+
+    def _tuned(self, options: BatchingOptions, folder: Path) -> BatchingOptions:
+        """The options that nobody has chosen, with what is known of a version's ONNX graphs.
+
+        A request may hold more rows than are worth joining; it then runs by itself.
+        """
+        flags = self._flags
+        if self._platform is not None or flags.batching_parameters_file:
+            return options
+        tuning = read_tuning(folder) if flags.runtime != SAVED_MODEL else None
+        if tuning is None:
+            return options
+        return replace(options, max_joined_rows=tuning.max_batch_size)
 
     # Building the parts.
 

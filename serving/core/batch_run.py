@@ -44,7 +44,7 @@ def run_batch(
 def _run_merged(
     servable: Servable, signature: str, items: Sequence[Prepared], options: BatchingOptions
 ) -> list[Result]:
-    alike = pad_alike(items) if options.pad_variable_length_inputs and items[0].pads else items
+    alike = pad_alike(items) if options.pad_variable_length_inputs and items[0].is_plain else items
     tensors = servable.merge(signature, alike)
     rows = sum(item.rows for item in items)
     filled_up = options.filled_up(rows)

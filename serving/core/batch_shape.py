@@ -79,7 +79,7 @@ def split(item: Prepared, most: int) -> list[Part]:
             tensors=_rows(item.tensors, start, start + most),
             rows=min(most, item.rows - start),
             batch_key=item.batch_key,
-            pads=item.pads,
+            is_plain=item.is_plain,
             whole=whole,
             place=place,
         )
@@ -114,7 +114,7 @@ def ragged_key(item: Prepared) -> Hashable:
     keep their own key.
     """
     arrays = item.tensors
-    if not item.pads or any(array.ndim > _MOST_PADDED_DIMENSIONS for array in arrays.values()):
+    if not item.is_plain or any(array.ndim > _MOST_PADDED_DIMENSIONS for array in arrays.values()):
         return item.batch_key
     return tuple(
         (name, array.dtype, array.ndim if array.ndim else array.item())

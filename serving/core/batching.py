@@ -67,9 +67,12 @@ class BatchingOptions:
             filled up to the next of them. Empty allows every size.
         pad_variable_length_inputs: Join requests whose tensors differ in other dimensions than
             the first, padded to one shape.
-        enable_large_batch_splitting: Cut a request that is larger than a run into parts.
+        enable_large_batch_splitting: Cut a request that is larger than a run into parts, if only
+            the graph knows what its tensors mean.
         max_execution_batch_size: Most rows in one run where requests are cut; None stands for
             max_batch_size.
+        max_joined_rows: Rows beyond which no further request joins a run; a larger request runs
+            by itself. None joins as many as a run may have. Not in TensorFlow Serving.
     """
 
     max_batch_size: int | None = 1000
@@ -82,6 +85,7 @@ class BatchingOptions:
     pad_variable_length_inputs: bool = False
     enable_large_batch_splitting: bool = False
     max_execution_batch_size: int | None = None
+    max_joined_rows: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -90,6 +94,7 @@ class BatchingOptions:
             ("max_enqueued_batches", 1),
             ("num_batch_threads", 1),
             ("max_execution_batch_size", 1),
+            ("max_joined_rows", 1),
         ):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -125,6 +130,12 @@ class BatchingOptions:
         if self.enable_large_batch_splitting and self.max_execution_batch_size is not None:
             return self.max_execution_batch_size
         return self.max_batch_size
+
+    @property
+    def most_joined(self) -> int | None:
+        """Most rows of several requests in one run; None lifts the limit."""
+        limits = [each for each in (self.largest_run, self.max_joined_rows) if each is not None]
+        return min(limits, default=None)
 
     @property
     def room(self) -> int:
@@ -240,6 +251,7 @@ class BatchQueue:
         run: Answers a batch; blocking, called in a worker thread.
         options: Sizes and limits.
         observer: Gets the numbers for the metrics.
+        runs_inline: Whether its runs are known to be light, see `Pace`.
 
     Attributes:
         depth: Requests that wait, or parts of some.
@@ -252,13 +264,16 @@ class BatchQueue:
         run: Callable[[Sequence[Prepared]], list[Result]],
         options: BatchingOptions,
         observer: BatchObserver,
+        *,
+        runs_inline: bool = False,
     ) -> None:
         self._run = run
-        self.pace = Pace()
+        self.pace = Pace(runs_inline=runs_inline)
         self._observer = observer
         self._scheduler = scheduler
         self._options = options
         self._largest_run = options.largest_run
+        self._most_joined = options.most_joined
         self._splits = options.largest_run != options.max_batch_size
         self._pads = options.pad_variable_length_inputs
         self._most_rows = options.max_batch_size
@@ -311,7 +326,8 @@ class BatchQueue:
         return 1 if self._most_rows is None else item.rows or 1
 
     def _is_split(self, item: Prepared) -> bool:
-        return self._splits and item.rows > (self._largest_run or item.rows) and has_rows(item)
+        too_large = self._splits and item.rows > (self._largest_run or item.rows)
+        return too_large and item.is_plain and has_rows(item)
 
     def take(self) -> list[_Task]:
         """Takes the next batch out of the queue; empty while it is worth waiting for more."""
@@ -381,7 +397,7 @@ class BatchQueue:
             return True
         most = self._options.max_batch_requests
         return (most is None or requests < most) and (
-            self._largest_run is None or rows <= self._largest_run
+            self._most_joined is None or rows <= self._most_joined
         )
 
     def _is_due(self, group: deque[_Task]) -> bool:
@@ -457,10 +473,13 @@ class Pace:
     It remembers the slowest run (in work time, which other processes do not lengthen) and slowly
     forgets it: a queue has to prove itself over many runs, and a single slow run sends it back to
     the threads. A run of much more input than any that was short is not trusted to be short.
+
+    Args:
+        runs_inline: Whether it need not prove itself first.
     """
 
-    def __init__(self) -> None:
-        self._slowest_s = 1.0
+    def __init__(self, *, runs_inline: bool = False) -> None:
+        self._slowest_s = 0.0 if runs_inline else 1.0
         self._proven_bytes = _LIGHT_BYTES
 
     def observe(self, seconds: float, items: Sequence[Prepared]) -> None:

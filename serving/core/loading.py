@@ -120,6 +120,7 @@ class VersionLoader:
                 check_contract(servable, manifest.task)
             if self._warm_up:
                 self._replay(servable_id, servable, aspired.folder)
+            servable.warmed_up()
         except Exception:
             servable.close()
             raise

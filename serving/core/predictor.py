@@ -470,7 +470,9 @@ class Predictor:
             batched=batching.max_batch_requests != 1,
         )
         run = partial(run_batch, servable, signature, options=batching)
-        queue = BatchQueue(self._scheduler, run, batching, observer)
+        queue = BatchQueue(
+            self._scheduler, run, batching, observer, runs_inline=bool(servable.runs_inline)
+        )
         self._metrics.watch(handle.id, signature, lambda: queue.depth)
         return queue
 

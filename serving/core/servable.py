@@ -82,6 +82,11 @@ class Servable(Protocol):
         """What may be asked, by signature name."""
         ...
 
+    @property
+    def runs_inline(self) -> bool | None:
+        """Whether runs are known to be so short that the event loop does them itself."""
+        ...
+
     def signature_defs(self) -> Any:
         """The signatures as a `SignatureDefMap` message."""
         ...
@@ -110,6 +115,10 @@ class Servable(Protocol):
         self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
     ) -> Tensors:
         """Turns one request's rows of the raw outputs into the signature's outputs."""
+        ...
+
+    def warmed_up(self) -> None:
+        """Is called once, before the first request: what the warm-up took may be given back."""
         ...
 
     def close(self) -> None:

@@ -100,6 +100,7 @@ class LiteRtServable:
     """
 
     runtime = "TFLite"
+    runs_inline = None
 
     def __init__(self, pool: InterpreterPool, definitions: Mapping[str, Any]) -> None:
         self._pool: InterpreterPool | None = pool
@@ -150,6 +151,9 @@ class LiteRtServable:
     ) -> Tensors:
         """See `Servable`."""
         return self._pipelines[signature].finish(outputs, prepared)
+
+    def warmed_up(self) -> None:
+        """See `Servable`; nothing was taken that can be given back."""
 
     def close(self) -> None:
         """See `Servable`."""

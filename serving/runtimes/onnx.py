@@ -6,6 +6,7 @@ The host tokenises, decodes images or, with `step.onnx` at its side, searches fo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +36,13 @@ from protocol.errors import (
 from protocol.graphs import SessionGraph, load_pipelines, missing_outputs
 from protocol.messages import SignatureDefMap
 from protocol.pipelines import Pipeline, Prepared
-from protocol.version_folder import Manifest
+from protocol.version_folder import Manifest, ServingTuning
 from serving.core.servable import Tensors
 from serving.runtimes.pass_through import PassThrough
 
 log = logging.getLogger(__name__)
+
+_CPUS = os.cpu_count() or 1
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -66,7 +69,8 @@ class OnnxRuntime:
     """Loads version folders that hold a `model.onnx`.
 
     Args:
-        intra_op_threads: Threads within one operation; 0 leaves the choice to ONNX Runtime.
+        intra_op_threads: Threads within one operation; 0 leaves the choice to the tuning in the
+            manifest, else to ONNX Runtime.
         inter_op_threads: Operations run at once; 0 runs them one after the other.
     """
 
@@ -76,8 +80,10 @@ class OnnxRuntime:
 
     def load(self, folder: Path, manifest: Manifest | None) -> OnnxServable:
         """See `Runtime.load`."""
+        tuning = manifest.tuning if manifest is not None else None
+        threads = self._intra_op_threads or _tuned_threads(tuning)
         files = version_folder.onnx_files(folder)
-        sessions = {path.name: self._open(path) for path in files}
+        sessions = {path.name: self._open(path, threads) for path in files}
         pipelines = load_pipelines(folder, manifest) if manifest is not None else {}
         tensors = session_signature(sessions[version_folder.ONNX_FILE], TENSORS)
         if not pipelines:
@@ -85,11 +91,14 @@ class OnnxRuntime:
             pipelines = {spec.name: UnknownGraph(spec) for spec in (default, tensors)}
         for pipeline in pipelines.values():
             _check_fetches(pipeline, sessions, folder)
-        return OnnxServable(SessionGraph(*sessions.values()), pipelines)
+        graph = SessionGraph(*sessions.values())
+        graph.run_options = _giving_memory_back()
+        return OnnxServable(graph, pipelines, tuning.runs_inline if tuning is not None else None)
 
-    def _open(self, path: Path) -> onnxruntime.InferenceSession:
+    def _open(self, path: Path, threads: int) -> onnxruntime.InferenceSession:
+        # `export.tuning` measures with the same options.
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._intra_op_threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = self._inter_op_threads
         if self._inter_op_threads > 1:
             options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
@@ -122,11 +131,22 @@ class UnknownGraph(PassThrough):
 
 
 class OnnxServable:
-    """One loaded ONNX version; see `Servable`."""
+    """One loaded ONNX version; see `Servable`.
+
+    Attributes:
+        runs_inline: Whether a run of one request is so short that the event loop does it itself;
+            None where that shows while it serves.
+    """
 
     runtime = "ONNX"
 
-    def __init__(self, graph: SessionGraph, pipelines: Mapping[str, Pipeline]) -> None:
+    def __init__(
+        self,
+        graph: SessionGraph,
+        pipelines: Mapping[str, Pipeline],
+        runs_inline: bool | None = None,
+    ) -> None:
+        self.runs_inline = runs_inline
         self._graph: SessionGraph | None = graph
         self._pipelines = dict(pipelines)
         self.signatures: Mapping[str, SignatureSpec] = {
@@ -170,9 +190,26 @@ class OnnxServable:
         """See `Servable`."""
         return self._pipelines[signature].finish(outputs, prepared)
 
+    def warmed_up(self) -> None:
+        """See `Servable`: from now on memory is kept from run to run, which is faster."""
+        if self._graph is not None:
+            self._graph.run_options = None
+
     def close(self) -> None:
         """See `Servable`."""
         self._graph = None
+
+
+def _tuned_threads(tuning: ServingTuning | None) -> int:
+    """No more than there are CPUs: the tuning may come from a larger machine."""
+    return min(tuning.intra_op_threads, _CPUS) if tuning is not None else 0
+
+
+def _giving_memory_back() -> onnxruntime.RunOptions:
+    """Options of a run that leaves no more memory behind than the graph holds."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _local_providers() -> list[str]:

@@ -154,6 +154,7 @@ class SavedModelServable:
     """One loaded SavedModel version; see `Servable`."""
 
     runtime = "TF1"
+    runs_inline = None
 
     def __init__(self, session: Any, definitions: Any) -> None:
         self._session: Any = session
@@ -200,6 +201,9 @@ class SavedModelServable:
     ) -> Tensors:
         """See `Servable`."""
         return self._served[signature].pipeline.finish(outputs, prepared)
+
+    def warmed_up(self) -> None:
+        """See `Servable`; nothing was taken that can be given back."""
 
     def close(self) -> None:
         """See `Servable`."""

@@ -32,6 +32,7 @@ class FunctionServable:
     """A SavedModel of TensorFlow 2 whose variables a session does not see; see `Servable`."""
 
     runtime = "TF1"
+    runs_inline = None
 
     def __init__(self, model: Any, definitions: Any) -> None:
         self._model: Any = model
@@ -85,6 +86,9 @@ class FunctionServable:
     ) -> Tensors:
         """See `Servable`."""
         return self._pipelines[signature].finish(outputs, prepared)
+
+    def warmed_up(self) -> None:
+        """See `Servable`; nothing was taken that can be given back."""
 
     def close(self) -> None:
         """See `Servable`."""

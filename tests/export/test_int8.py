@@ -1,5 +1,7 @@
 """Int8 graphs: smaller, whole, and close to what they were made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +14,7 @@ import onnxruntime as ort
 from export.__main__ import main
 from export.int8 import quantize_version, quantize_weights
 from protocol.errors import DataLossError
-from protocol.version_folder import ONNX_FILE, verify_files
+from protocol.version_folder import ONNX_FILE, Manifest, ServingTuning, verify_files
 from tests.bench.tiny_model import publish_tiny_model
 
 SIZE = 64
@@ -52,14 +54,16 @@ def test_products_stay_close(graph, matrix, tmp_path):
     assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * graph.stat().st_size
 
 
-def test_a_version_is_whole_and_says_nothing_of_float_parity(tmp_path, capsys):
+def test_a_version_is_whole_and_says_nothing_that_was_measured_on_floats(tmp_path, capsys):
     publish_tiny_model(tmp_path)
     folder, out = tmp_path / "sentiment" / "1", tmp_path / "int8"
+    replace(Manifest.read(folder), tuning=ServingTuning(2, 16, True)).write(folder)
     assert main(["quantize", str(folder), "--out", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     manifest = verify_files(out)
     assert ONNX_FILE in manifest.files
     assert manifest.parity == {}
+    assert manifest.tuning is None
     assert (out / "assets").is_dir()
 
 

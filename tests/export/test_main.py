@@ -1,8 +1,11 @@
 import subprocess
 import sys
 
-from export.__main__ import main
-from protocol.version_folder import verify_files
+import pytest
+
+from export import tuning
+from export.__main__ import in_words, main
+from protocol.version_folder import ServingTuning, read_tuning, verify_files
 
 
 def run(*arguments):
@@ -59,3 +62,39 @@ def test_errors_are_one_line(tmp_path, capsys):
     )
     assert run("sentiment", "--run", tmp_path / "none", "--out", tmp_path / "out") == 1
     assert "holds no finished run" in capsys.readouterr().err
+
+
+def test_tuning_is_recorded_where_it_is_asked_for(exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tuning, "_ROUNDS_S", 0.0)
+    repository = ("--repository", tmp_path / "repository")
+    folder = ("--folder", exported, *repository)
+    assert run("tune", *repository) == 1
+    assert "holds no model to tune" in capsys.readouterr().err
+    assert run("tune", "sentiment", *repository) == 1
+    assert "holds no version" in capsys.readouterr().err
+    assert run("publish", "sentiment", *folder) == 0
+    assert run("publish", "sentiment", "--tune", *folder) == 0
+    versions = tmp_path / "repository" / "sentiment"
+    assert read_tuning(exported) is None
+    assert read_tuning(versions / "1") is None
+    assert read_tuning(versions / "2") is not None
+    assert run("publish", "sentiment", *folder) == 0
+    capsys.readouterr()
+    assert run("tune", *repository) == 0
+    found = verify_files(versions / "3").tuning
+    assert capsys.readouterr().out == f"{versions / '3'}: {in_words(found)}\n"
+
+
+@pytest.mark.parametrize(
+    ("tuning", "words"),
+    [
+        (ServingTuning(1, 1, False), "1 thread, batches of 1 row, in worker threads"),
+        (ServingTuning(2, 16, True), "2 threads, batches of 16 rows, in the event loop"),
+        (
+            ServingTuning(1, 8, None),
+            "1 thread, batches of 8 rows, short requests in the event loop",
+        ),
+    ],
+)
+def test_tuning_in_words(tuning, words):
+    assert in_words(tuning) == words

@@ -38,8 +38,9 @@ class Echo:
 
     get_outputs = get_inputs
 
-    def run(self, output_names, input_feed):
+    def run(self, output_names, input_feed, run_options=None):
         self.fed = dict(input_feed)
+        self.run_options = run_options
         return [input_feed[name] for name in output_names]
 
 

@@ -9,7 +9,7 @@ from serving.core.batch_shape import Whole, fill_up, has_rows, pad_alike, ragged
 
 def prepared(**arrays: Any) -> Prepared:
     tensors = {name: np.asarray(array) for name, array in arrays.items()}
-    return Prepared(tensors, rows=len(tensors["x"]), batch_key="own", pads=True)
+    return Prepared(tensors, rows=len(tensors["x"]), batch_key="own", is_plain=True)
 
 
 def test_parts_cover_all_rows_and_keep_parameters() -> None:

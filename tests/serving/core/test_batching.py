@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -120,11 +121,11 @@ def submit(
 def row(*values: int) -> Prepared:
     """A request of one row of several values, which may be padded."""
     array = np.array([values])
-    return Prepared({"x": array}, rows=1, batch_key=array.shape, pads=True)
+    return Prepared({"x": array}, rows=1, batch_key=array.shape, is_plain=True)
 
 
 def item(*values: int, key: str = "") -> Prepared:
-    return Prepared({"x": np.array(values)}, rows=len(values), batch_key=key)
+    return Prepared({"x": np.array(values)}, rows=len(values), batch_key=key, is_plain=True)
 
 
 @pytest.fixture
@@ -335,6 +336,23 @@ def splitting(most: int, **options: Any) -> BatchingOptions:
         max_execution_batch_size=most,
         **({"max_batch_size": 8} | options),
     )
+
+
+async def test_a_request_that_is_not_plain_is_never_cut(bench: Bench) -> None:
+    queue = bench.queue(splitting(3))
+    outputs = await submit(queue, replace(item(1, 2, 3, 4, 5), is_plain=False))
+    assert outputs["y"].tolist() == [2, 4, 6, 8, 10]
+    assert bench.doubler.runs == [[1, 2, 3, 4, 5]]
+
+
+async def test_no_more_rows_are_joined_than_are_worth_it(bench: Bench) -> None:
+    queue = bench.queue(one_thread(max_batch_size=8, max_joined_rows=3))
+    first = await bench.hold(queue)
+    others = [submit(queue, item(*range(n))) for n in (2, 1, 5, 1, 1)]
+    bench.doubler.gate.set()
+    results = await asyncio.gather(first, *others)
+    assert [len(run) for run in bench.doubler.runs] == [1, 3, 5, 2]
+    assert [len(outputs["y"]) for outputs in results] == [1, 2, 1, 5, 1, 1]
 
 
 async def test_a_large_request_runs_in_parts_and_shares_the_last(bench: Bench) -> None:

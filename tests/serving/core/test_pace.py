@@ -42,3 +42,8 @@ def test_larger_input_proves_itself_step_by_step() -> None:
         pace.observe(0.0001, SMALL)
     assert pace.is_light(SMALL)
     assert not pace.is_light(LARGE)
+
+
+def test_what_is_known_to_be_light_need_not_prove_itself() -> None:
+    assert Pace(runs_inline=True).is_light(SMALL)
+    assert not Pace().is_light(SMALL)

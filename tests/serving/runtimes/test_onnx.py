@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -13,8 +14,10 @@ from protocol.errors import (
     InvalidRequestError,
 )
 from protocol.graphs import load_pipelines
-from protocol.version_folder import ONNX_STEP_FILE, Manifest
+from protocol.version_folder import ONNX_STEP_FILE, Manifest, ServingTuning
 from serving.core.batch_run import run_batch
+from serving.core.loading import resident_bytes
+from serving.runtimes import onnx as runtime
 from serving.runtimes.onnx import OnnxRuntime, OnnxServable
 from tests.protocol.tiny_translator import (
     NumpyTranslator,
@@ -228,8 +231,64 @@ def test_a_graph_without_the_pipelines_output_is_refused(
         OnnxRuntime().load(folder, Manifest.read(folder))
 
 
+def test_a_warm_up_leaves_no_memory_behind(model_folders) -> None:
+    node = helper.make_node
+    graph = helper.make_graph(
+        [node("Neg", ["x"], ["a"]), node("Abs", ["a"], ["b"]), node("ReduceSum", ["b"], ["y"])],
+        "sum",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    servable = OnnxRuntime().load(model_folders.publish("sum", 1, graph), None)
+    x = np.ones(1 << 24, np.float32)
+    before = resident_bytes()
+    for _ in range(2):
+        assert predict(servable, {"x": x})["y"].tolist() == [1 << 24]
+    assert resident_bytes() - before < 2 * x.nbytes  # else four times as much
+    servable.warmed_up()
+    assert predict(servable, {"x": x})["y"].tolist() == [1 << 24]
+
+
 def test_closing_frees_the_session(model_folders) -> None:
     servable = OnnxRuntime().load(model_folders.half_plus_two(1), None)
     servable.close()
     with pytest.raises(FailedPreconditionError, match="unloaded"):
         predict(servable, {"x": np.ones((1, 3), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("flag", "tuned", "threads"),
+    [(0, None, 0), (0, 1, 1), (0, 3, 3), (0, 64, 4), (0, 0, 0), (2, 3, 2), (2, None, 2)],
+)
+def test_threads_are_those_of_the_flag_else_of_the_tuning(
+    model_folders, make_manifest, monkeypatch, flag: int, tuned: int | None, threads: int
+) -> None:
+    opened = []
+
+    def record(path: str, options: Any, **others: Any) -> Any:
+        opened.append(options.intra_op_num_threads)
+        return real(path, options, **others)
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", record)
+    monkeypatch.setattr(runtime, "_CPUS", 4)
+    tuning = None if tuned is None else ServingTuning(tuned, 8, None)
+    folder = model_folders.sentiment(manifest=make_manifest(tuning=tuning))
+    OnnxRuntime(flag).load(folder, Manifest.read(folder))
+    assert opened == [threads]
+
+
+@pytest.mark.parametrize("runs_inline", [True, False, None])
+def test_the_place_of_a_run_is_that_of_the_tuning(
+    model_folders, make_manifest, runs_inline: bool | None
+) -> None:
+    folder = model_folders.sentiment(
+        manifest=make_manifest(tuning=ServingTuning(1, 8, runs_inline))
+    )
+    assert OnnxRuntime().load(folder, Manifest.read(folder)).runs_inline is runs_inline
+
+
+def test_without_tuning_the_place_of_a_run_is_learned(model_folders) -> None:
+    folder = model_folders.sentiment()
+    assert OnnxRuntime().load(folder, Manifest.read(folder)).runs_inline is None
+    assert OnnxRuntime().load(model_folders.half_plus_two(1), None).runs_inline is None
