@@ -480,7 +480,8 @@ async def test_without_padding_they_do_not_meet(bench: Bench) -> None:
 async def test_requests_that_may_not_be_padded_keep_their_key(bench: Bench) -> None:
     queue = bench.queue(one_thread(pad_variable_length_inputs=True))
     first = await bench.hold(queue)
-    others = [submit(queue, item(2, key="a")), submit(queue, item(3, key="b"))]
+    items = [replace(item(n, key=str(n)), is_plain=False) for n in (2, 3)]
+    others = [submit(queue, each) for each in items]
     bench.doubler.gate.set()
     await asyncio.gather(first, *others)
     assert bench.doubler.runs == [[1], [2], [3]]
