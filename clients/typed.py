@@ -6,10 +6,10 @@ transport, `AsyncTaskClient` with an awaiting one.
 """
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,13 @@ _HEADROOM_BYTES = 64 << 10  # names, shapes and lengths around the payload
 Result = TypeVar("Result")
 Script: TypeAlias = Generator[Call[Any], Any, Result]
 _Step: TypeAlias = Callable[[], Call[Any]]
+
+
+class Recorder(Protocol):
+    """Is shown requests and answers; `clients.recorder.DriftRecorder` is one."""
+
+    def record(self, inputs: Mapping[str, npt.ArrayLike], prediction: Prediction) -> None:
+        """A request was answered."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class ServedModel:
         batch_size: Items sent in one call; 1 or more.
         request_bytes: Payload of one call is kept below this where a single item allows it.
         item_bytes: Largest item that can be sent at all; None for any.
+        recorder: Is shown every request with its answer.
 
     Raises:
         ValueError: `batch_size` is less than 1.
@@ -70,6 +78,7 @@ class ServedModel:
     batch_size: int = 1
     request_bytes: int = REQUEST_BYTES
     item_bytes: int | None = None
+    recorder: Recorder | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -99,6 +108,8 @@ class ServedModel:
             metadata: ModelMetadata = yield metadata_call(self.name, version=prediction.version)
             check_served(self.contract, signature, metadata)
             raise
+        if self.recorder is not None:
+            self.recorder.record(inputs, prediction)
         return prediction
 
 
@@ -114,6 +125,7 @@ class TaskClient:
         label: Version label, instead of `version`.
         batch_size: Items sent in one call; None for what suits the task.
         metrics: Is told about every call; see `clients.metrics.ClientMetrics`.
+        recorder: Is shown every request with its answer; see `clients.recorder.DriftRecorder`.
 
     Raises:
         ValueError: `batch_size` is less than 1.
@@ -130,9 +142,11 @@ class TaskClient:
         label: str | None = None,
         batch_size: int | None = None,
         metrics: CallObserver | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         config = ClientConfig.of(target)
-        self._served = _served_model(self.spec, config, model, version, label, batch_size)
+        served = _served_model(self.spec, config, model, version, label, batch_size)
+        self._served = replace(served, recorder=recorder)
         self._transport = Transport(config, metrics)
 
     def __enter__(self) -> Self:
@@ -175,6 +189,7 @@ class AsyncTaskClient:
         label: Version label, instead of `version`.
         batch_size: Items sent in one call; None for what suits the task.
         metrics: Is told about every call; see `clients.metrics.ClientMetrics`.
+        recorder: Is shown every request with its answer; see `clients.recorder.DriftRecorder`.
 
     Raises:
         ValueError: `batch_size` is less than 1.
@@ -191,9 +206,11 @@ class AsyncTaskClient:
         label: str | None = None,
         batch_size: int | None = None,
         metrics: CallObserver | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         config = ClientConfig.of(target)
-        self._served = _served_model(self.spec, config, model, version, label, batch_size)
+        served = _served_model(self.spec, config, model, version, label, batch_size)
+        self._served = replace(served, recorder=recorder)
         self._transport = AsyncTransport(config, metrics)
 
     async def __aenter__(self) -> Self:

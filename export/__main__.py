@@ -5,17 +5,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from export import FORMATS
 from export.int8 import quantize_version
+from export.reference import reference_of
 from export.repository import ModelRepository, RepositoryError
 from export.served_models import SERVED
 from export.tuning import tune_version
 from models.common.backends import newest_version
 from models.common.logs import configure_logging
+from models.common.run_folder import RunFolder
 from protocol.errors import ServiceError
-from protocol.version_folder import ServingTuning, verify_files
+from protocol.version_folder import Manifest, ServingTuning, verify_files
 
 DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.
@@ -27,6 +30,7 @@ Turn a trained model into a version folder, and manage what is served.
   python -m export prune sentiment --keep 2           delete older versions
   python -m export quantize build/translation --out build/int8    ONNX with int8 weights
   python -m export tune sentiment                     measure how a server best runs the newest
+  python -m export reference sentiment --examples reviews.tsv     what its traffic looks like
   python -m export list                               what is published
 
 Each exported file is run and compared with Keras before it counts. Publishing and rolling back
@@ -70,8 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
         "tune", help="measure how a server best runs the newest version, for its manifest"
     )
     tuner.add_argument("models", nargs="*", metavar="MODEL", help="default: all published ones")
+    referrer = commands.add_parser(
+        "reference", help="measure on examples what drift of the newest version is compared with"
+    )
+    referrer.add_argument("model")
+    referrer.add_argument(
+        "--examples", type=Path, required=True, help="folder of images, or file of texts"
+    )
+    referrer.add_argument("--run", type=Path, help="keep it in this run, too, for its exports")
     listing = commands.add_parser("list", help="list models and versions")
-    for command in (publisher, rollback, prune, tuner, listing):
+    for command in (publisher, rollback, prune, tuner, referrer, listing):
         command.add_argument("--repository", type=Path, default=Path("model_repository"))
     return parser
 
@@ -149,6 +161,18 @@ def tune_command(arguments: argparse.Namespace) -> None:
         print(f"{folder}: {in_words(tune_version(folder))}")
 
 
+def reference_command(arguments: argparse.Namespace) -> None:
+    """Measures the reference of the newest version of a model, for its manifest and its run."""
+    folder = newest_version(arguments.repository, arguments.model)
+    reference = reference_of(folder, arguments.examples)
+    replace(Manifest.read(folder), reference=reference).rewrite(folder)
+    if arguments.run:
+        run = RunFolder(arguments.run)
+        run.write_details({**run.read_details(), "reference": reference.to_json()})
+    names = ", ".join(reference.features)
+    print(f"{folder}: {names} of {reference.examples} examples")
+
+
 def in_words(tuning: ServingTuning) -> str:
     """Says how to run a version."""
     places = {
@@ -197,6 +221,8 @@ def run_command(arguments: argparse.Namespace) -> None:
         print(f"{arguments.model}: deleted {', '.join(map(str, deleted)) or 'nothing'}")
     elif arguments.command == "tune":
         tune_command(arguments)
+    elif arguments.command == "reference":
+        reference_command(arguments)
     else:
         list_command(repository)
 

@@ -16,6 +16,7 @@ from models.common.backends import Backend, OnnxBackend, SavedModelBackend
 from models.common.commands import TrainedModel
 from models.common.config import to_dict
 from protocol.contracts import CONTRACTS
+from protocol.drift import Reference
 from protocol.version_folder import (
     ASSETS_FOLDER,
     MANIFEST_FILE,
@@ -172,6 +173,7 @@ def _manifest(
     pipeline: Mapping[str, Any],
     parity: Sequence[Parity] = (),
 ) -> Manifest:
+    reference = model.details.get("reference")
     return Manifest(
         task=task,
         model_name=model_name,
@@ -184,4 +186,5 @@ def _manifest(
         packages={name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
         parity={p.engine: p.as_dict() for p in parity},
         pipeline=pipeline,
+        reference=Reference.from_json(reference) if reference else None,
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.contracts import SignatureSpec
+from protocol.drift import Reference
 from protocol.errors import ContractError, DataLossError
 
 MANIFEST_FILE = "manifest.json"
@@ -88,6 +89,8 @@ class Manifest:
         parity: how far each format is from the Keras model.
         pipeline: parameters of the host-side steps around the ONNX graph.
         tuning: how to run the ONNX graphs; None where nobody has measured it.
+        reference: what requests and answers looked like when the version was accepted, see
+            `protocol.drift`; None where nobody has measured it.
     """
 
     task: str
@@ -103,6 +106,7 @@ class Manifest:
     parity: Mapping[str, Any] = field(default_factory=dict)
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     tuning: ServingTuning | None = None
+    reference: Reference | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -132,6 +136,8 @@ class Manifest:
         )
         if "tuning" in document:
             values["tuning"] = ServingTuning(**document["tuning"])
+        if "reference" in document:
+            values["reference"] = Reference.from_json(document["reference"])
         return cls(**values)
 
     def write(self, folder: Path) -> "Manifest":
@@ -162,10 +168,14 @@ class Manifest:
     def _to_document(self) -> dict[str, Any]:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["signatures"] = [signature.to_json() for signature in self.signatures]
-        if self.tuning is None:
-            del values["tuning"]
-        else:
-            values["tuning"] = asdict(self.tuning)
+        optional = {
+            "tuning": asdict(self.tuning) if self.tuning is not None else None,
+            "reference": self.reference.to_json() if self.reference is not None else None,
+        }
+        for name, document in optional.items():
+            values[name] = document
+            if document is None:
+                del values[name]
         return {"format": MANIFEST_FORMAT, **values}
 
 

@@ -93,6 +93,12 @@ class ServerFlags:
     enable_serialization_as_tensor_content: bool = _flag(
         False, _PORTS, "write tensor_content in answers: faster for large tensors"
     )
+    drift_samples_per_second: float = _flag(
+        2.0,
+        _PORTS,
+        "requests of each version that are compared with its reference statistics; 0 compares "
+        "none (not in TensorFlow Serving)",
+    )
     drain_timeout_seconds: float = _flag(
         30.0, _PORTS, "how long SIGTERM lets requests under way finish (not in TensorFlow Serving)"
     )

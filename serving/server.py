@@ -36,6 +36,7 @@ from serving.core.access_log import AccessLog
 from serving.core.admission import Admission, Rate, read_tokens
 from serving.core.batching import BatchingOptions, BatchScheduler, unbatched
 from serving.core.data_plane import DataPlane
+from serving.core.drift import DriftMonitor
 from serving.core.file_writer import FileWriter
 from serving.core.loading import VersionLoader
 from serving.core.manager import LoadRetries, Manager
@@ -109,6 +110,8 @@ class ModelServer:
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
         self.manager = self._make_manager()
         self.source = FileSystemSource(self.manager.aspire, self._executors.polls)
+        drift = DriftMonitor(self._executors.samples, flags.drift_samples_per_second)
+        self.metrics.registry.register(drift)
         self.data_plane = DataPlane(
             self.manager,
             self.source,
@@ -116,6 +119,7 @@ class ModelServer:
             batching=self._batching_of,
             scheduler=self._scheduler,
             executor=self._executors.preparation,
+            drift=drift,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
             check_method_names=flags.enable_signature_method_name_check,
         )
@@ -468,6 +472,7 @@ class _Executors:
         self.runs = ThreadPoolExecutor(runs, "run")
         self.preparation = ThreadPoolExecutor(_CPUS, "prepare")
         self.json = ThreadPoolExecutor(json, "json")
+        self.samples = ThreadPoolExecutor(1, "sample")
 
     def shutdown(self) -> None:
         for executor in vars(self).values():

@@ -16,6 +16,7 @@ from typing import Any
 
 from protocol.errors import ServiceError, UnknownError
 from serving.core.batching import BatchingOptions, BatchScheduler
+from serving.core.drift import DriftMonitor
 from serving.core.manager import Manager, ModelChoice
 from serving.core.metrics import ServerMetrics
 from serving.core.model_config import ModelConfig, check_model_configs
@@ -44,6 +45,7 @@ class DataPlane:
         batching: Gives the batching options of a version folder.
         scheduler: Runs the batches.
         executor: Threads for preparing large inputs.
+        drift: Is given samples of requests.
         labels_may_wait: Whether a new label may name a version that is not loaded yet.
         check_method_names: Whether a signature answers only the method it was exported for.
 
@@ -59,6 +61,7 @@ class DataPlane:
         batching: Callable[[Path], BatchingOptions],
         scheduler: BatchScheduler,
         executor: Executor,
+        drift: DriftMonitor,
         *,
         labels_may_wait: bool = False,
         check_method_names: bool = False,
@@ -73,6 +76,7 @@ class DataPlane:
             scheduler,
             executor,
             lambda: source.configs,
+            drift,
             check_method_names=check_method_names,
         )
         self._labels_may_wait = labels_may_wait

@@ -36,6 +36,7 @@ from protocol.errors import (
 from protocol.pipelines import Prepared
 from serving.core.batch_run import run_batch
 from serving.core.batching import BatchingOptions, BatchQueue, BatchScheduler, Result, Ticket
+from serving.core.drift import DriftMonitor, Sampler
 from serving.core.manager import Manager, ModelChoice
 from serving.core.metrics import UNKNOWN_MODEL, QueueMetrics, ServerMetrics
 from serving.core.series import CounterSeries, HistogramSeries
@@ -147,6 +148,7 @@ class Lane:
     seconds: HistogramSeries
     count: CounterSeries | None
     latency_us: HistogramSeries | None
+    sampler: Sampler | None
 
     def succeeded(self, seconds: float) -> None:
         """Counts a good answer."""
@@ -181,7 +183,10 @@ class Pending(Ticket):
         deadline: When to give up, in the event loop's time.
     """
 
-    __slots__ = ("_answer", "_arrived", "_call", "_handle", "_lane", "_predictor", "_work", "route")
+    __slots__ = (
+        "_answer", "_arrived", "_call", "_handle", "_lane", "_predictor", "_sampled", "_work",
+        "route",
+    )  # fmt: skip
 
     def __init__(
         self, predictor: Predictor, call: PredictCall, answer: Answer, deadline: float | None
@@ -195,6 +200,7 @@ class Pending(Ticket):
         self._handle: ServableHandle | None = None
         self._lane: Lane | None = None
         self._work: asyncio.Task[None] | None = None
+        self._sampled: Inputs | None = None
         predictor.in_flight += 1
 
     # The way in.
@@ -225,6 +231,8 @@ class Pending(Ticket):
 
     def _prepare(self, lane: Lane, inputs: Inputs) -> None:
         """Checks and converts the inputs; off the event loop if that may take long."""
+        if lane.sampler is not None and lane.sampler.wants_one():
+            self._sampled = inputs
         strings = [array for array in inputs.values() if array.dtype == object]
         if lane.prepares_slowly or _is_large(strings):
             _check_strings(strings, lane.queue)
@@ -232,7 +240,7 @@ class Pending(Ticket):
             return
         prepared = lane.handle.servable.prepare(lane.signature, inputs)
         self._queue(lane, prepared)
-        if prepared.by_shape and not self.is_settled:
+        if prepared.by_shape and lane.sampler is None and not self.is_settled:
             self.route = Route(self._call, lane, prepared)
 
     async def _read_slowly(self, lane: Lane) -> None:
@@ -274,6 +282,8 @@ class Pending(Ticket):
             except Exception as error:
                 self._fail(_as_failure(error))
                 return
+        if self._sampled is not None and lane.sampler is not None:
+            lane.sampler.take(self._sampled, outputs)
         if call.output_filter:
             outputs = {name: outputs[name] for name in call.output_filter}
         self._leave()
@@ -323,6 +333,7 @@ class Predictor:
         scheduler: Runs the batches.
         executor: Threads for preparing large inputs.
         configured: Gives the names of the models that should be served.
+        drift: Is given samples of requests.
         check_method_names: Whether a signature answers only the method it was exported for.
 
     Attributes:
@@ -337,6 +348,7 @@ class Predictor:
         scheduler: BatchScheduler,
         executor: Executor,
         configured: Callable[[], Collection[str]],
+        drift: DriftMonitor,
         *,
         check_method_names: bool = False,
     ) -> None:
@@ -347,6 +359,7 @@ class Predictor:
         self._scheduler = scheduler
         self._executor = executor
         self._configured = configured
+        self._drift = drift
         self._check_method_names = check_method_names
         self._lanes: dict[ServableHandle, dict[tuple[str, str, str], Lane]] = {}
         self._preparing = 0
@@ -417,6 +430,7 @@ class Predictor:
     def forget(self, handle: ServableHandle) -> None:
         """Drops the lanes of a version that has ended."""
         self._lanes.pop(handle, None)
+        self._drift.forget(handle.id)
 
     def _make_lane(
         self,
@@ -446,6 +460,9 @@ class Predictor:
             count=tf.request_count.series(name, "OK") if counted else None,
             latency_us=tf.request_latency.series(name, call.api, call.entrypoint)
             if counted
+            else None,
+            sampler=self._drift.sampler(handle.id, handle.folder, signature)
+            if _queue_name(call.api) == "Predict"
             else None,
         )
 

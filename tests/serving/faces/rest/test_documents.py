@@ -8,7 +8,7 @@ from protocol.errors import InvalidRequestError
 from serving.faces.rest.documents import excerpt, read_document, signature_name
 from serving.faces.rest.parser import parse
 
-DEPTH = 500_000
+DEPTH = 50_000
 
 
 @pytest.mark.parametrize(

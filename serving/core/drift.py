@@ -1,0 +1,132 @@
+"""Watches the answers of models that know what they were accepted on, a few samples a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from protocol.contracts import SERVING_DEFAULT
+from protocol.drift import DriftWatch
+from protocol.drift_metrics import drift_metrics
+from protocol.errors import ServiceError
+from protocol.features import FeatureReader, feature_reader
+from protocol.version_folder import MANIFEST_FILE, Manifest
+from serving.core.servable import ServableId
+
+log = logging.getLogger(__name__)
+
+Tensors = Mapping[str, np.ndarray[Any, Any]]
+
+
+class Sampler:
+    """Takes samples of one version's requests.
+
+    Args:
+        reader: Reads their features.
+        watch: Remembers these.
+        executor: Threads to read in.
+        interval_s: Between two samples, at least.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        reader: FeatureReader,
+        watch: DriftWatch,
+        executor: Executor,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.watch = watch
+        self._reader = reader
+        self._executor = executor
+        self._interval_s = interval_s
+        self._clock = clock
+        self._next = 0.0
+
+    def wants_one(self) -> bool:
+        """Whether the next request shall be a sample; then it is the only one for a while."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._interval_s
+        return True
+
+    def take(self, inputs: Tensors, outputs: Tensors) -> None:
+        """Reads a request and its answer, in a thread."""
+        self._executor.submit(self._read, inputs, outputs)
+
+    def _read(self, inputs: Tensors, outputs: Tensors) -> None:
+        try:
+            self.watch.add(self._reader(inputs, outputs))
+        except ServiceError as error:
+            log.info("A sample could not be read: %s", error)
+        except Exception:
+            log.exception("A sample could not be read")
+
+
+class DriftMonitor(Collector):
+    """The samplers of all versions, and their gauges.
+
+    Args:
+        executor: Threads to read samples in.
+        samples_per_second: Of each version, at most; 0 takes none.
+    """
+
+    def __init__(self, executor: Executor, samples_per_second: float) -> None:
+        self._executor = executor
+        self._samples_per_second = samples_per_second
+        self._samplers: dict[ServableId, Sampler] = {}
+
+    def sampler(self, servable_id: ServableId, folder: Path, signature: str) -> Sampler | None:
+        """The sampler for a signature; None where there is nothing to compare with.
+
+        Args:
+            servable_id: The version.
+            folder: Its folder, with the manifest.
+            signature: The signature; only the one for files and texts is watched.
+        """
+        if signature != SERVING_DEFAULT or self._samples_per_second <= 0:
+            return None
+        if servable_id not in self._samplers:
+            made = self._make(folder)
+            if made is None:
+                return None
+            self._samplers[servable_id] = made
+        return self._samplers[servable_id]
+
+    def _make(self, folder: Path) -> Sampler | None:
+        if not (folder / MANIFEST_FILE).is_file():
+            return None
+        try:
+            manifest = Manifest.read(folder)
+            reference = manifest.reference
+            reader = feature_reader(folder, manifest, reference) if reference else None
+        except ServiceError as error:
+            log.warning("%s is not watched for drift: %s", folder, error)
+            return None
+        if reference is None or reader is None:
+            return None
+        interval_s = 1 / self._samples_per_second
+        return Sampler(reader, DriftWatch(reference), self._executor, interval_s)
+
+    def forget(self, servable_id: ServableId) -> None:
+        """Drops a version that has ended."""
+        self._samplers.pop(servable_id, None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges as they are now."""
+        return drift_metrics(
+            {
+                (servable_id.name, str(servable_id.version)): sampler.watch.report()
+                for servable_id, sampler in list(self._samplers.items())
+            }
+        )
