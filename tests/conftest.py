@@ -1,6 +1,7 @@
-"""What every test may use: the repository's root and the data sets."""
+"""What every test may use: the repository's root, the data sets, TINY models trained once."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,47 @@ def tiny_model(tiny_run: Path) -> Any:
     from models.sentiment.signature import load_model
 
     return load_model(tiny_run)
+
+
+@pytest.fixture(scope="session")
+def face_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a TINY recogniser, trained on drawn faces."""
+    from models.common.run_folder import RunFolder
+    from models.face.config import TINY
+    from models.face.synthetic import make_source
+    from models.face.train import train
+
+    folder = tmp_path_factory.mktemp("runs") / "face"
+    train(TINY, make_source(TINY.training), RunFolder(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def face_model(face_run: Path) -> Any:
+    """The same recogniser as a `FaceModel`."""
+    from models.face.signature import load_model
+
+    return load_model(face_run)
+
+
+@pytest.fixture(scope="session")
+def tiny_segmentation_source() -> Any:
+    """Made-up cells."""
+    from models.segmentation.synthetic import make_source
+
+    return make_source(48)
+
+
+@pytest.fixture(scope="session")
+def tiny_segmentation_run(
+    tiny_segmentation_source: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The run folder of a TINY U-Net, trained on them."""
+    from models.common.run_folder import RunFolder
+    from models.segmentation.config import TINY
+    from models.segmentation.train import train
+
+    folder = tmp_path_factory.mktemp("segmentation") / "tiny"
+    config = replace(TINY, training=replace(TINY.training, epochs=2, crops_per_image=2))
+    train(config, [tiny_segmentation_source], RunFolder(folder))
+    return folder

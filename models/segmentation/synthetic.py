@@ -10,6 +10,10 @@ from models.common.splits import DEV, TEST, TRAIN
 from models.segmentation.data import Example, Source
 
 _BRIGHT_SHARE = 0.25
+_LONG_AXES = (4, 9)
+_WAVE = 0.08
+# Pixels around a nucleus' centre that its outline stays within.
+_REACH = 10
 
 
 def make_examples(count: int, seed: int, size: int = 64) -> list[Example]:
@@ -52,19 +56,24 @@ def _draw_nuclei(random: np.random.Generator, height: int, width: int) -> np.nda
     density = random.uniform(0.5, 1.5)
     count = max(1, round(density * height * width / 700))
     for _ in range(count):
-        inside = _ellipse(random, height, width)
-        light[inside] = np.maximum(light[inside], random.uniform(0.5, 1.0))
+        rows, columns = _ellipse(random, height, width)
+        light[rows, columns] = np.maximum(light[rows, columns], random.uniform(0.5, 1.0))
     return light
 
 
-def _ellipse(random: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Returns the pixels of one nucleus, bool [height, width]: an ellipse with a wavy outline."""
-    rows, columns = np.mgrid[:height, :width]
-    y, x = rows - random.uniform(0, height), columns - random.uniform(0, width)
+def _ellipse(
+    random: np.random.Generator, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows and columns of one nucleus' pixels: an ellipse with a wavy outline."""
+    center_y, center_x = random.uniform(0, height), random.uniform(0, width)
+    top, left = max(0, int(center_y) - _REACH), max(0, int(center_x) - _REACH)
+    bottom, right = int(center_y) + _REACH + 2, int(center_x) + _REACH + 2
+    rows, columns = np.mgrid[top : min(height, bottom), left : min(width, right)]
+    y, x = rows - center_y, columns - center_x
     turn = random.uniform(0, np.pi)
     u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-    long_axis, roundness = random.uniform(4, 9), random.uniform(0.6, 1.0)
+    long_axis, roundness = random.uniform(*_LONG_AXES), random.uniform(0.6, 1.0)
     angle = np.arctan2(v, u)
-    wave = 1 + 0.08 * np.sin(3 * angle + random.uniform(0, 6.3))
-    distance: np.ndarray = np.hypot(u / long_axis, v / (long_axis * roundness))
-    return distance < wave
+    wave = 1 + _WAVE * np.sin(3 * angle + random.uniform(0, 6.3))
+    inside = np.hypot(u / long_axis, v / (long_axis * roundness)) < wave
+    return rows[inside], columns[inside]

@@ -219,6 +219,8 @@ def _fit(
     )
     compile_model(model, config, steps=len(batches) * config.epochs)
     best = {"monitor": "val_accuracy", "mode": "max"}
+    # Left to the first step, its variables would make TensorFlow trace that step twice.
+    model.optimizer.build(model.trainable_variables)
     resuming = run.backup.exists()
     callbacks = keras.callbacks
     model.fit(

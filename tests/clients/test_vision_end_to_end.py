@@ -1,14 +1,15 @@
 """The clients of the vision models against the embedded server in a process of its own."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clients import DetectionClient, FaceClient, Gallery, PredictClient, SegmentationClient
+from clients.demo import vision
+from clients.demo.__main__ import main
 from clients.demo.server_process import ServerProcess
 from protocol.contracts import CONTRACTS, check_signature
 from protocol.errors import InvalidRequestError
@@ -93,25 +94,32 @@ def test_a_bad_image_is_named(embedded: ServerProcess, tmp_path: Path) -> None:
         client.segment([good, bad])
 
 
-def run_demo(repository: Path, models: Path, pictures: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "clients.demo", "--start-timeout", "120"),
-            *("--repository", str(models), "--pictures", str(pictures)),
-        ],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+RunDemo = Callable[[Path], tuple[int, str, str]]
 
 
-def test_demo(repository: Path, vision_repository: Path, tmp_path: Path) -> None:
-    process = run_demo(repository, vision_repository, tmp_path / "pictures")
-    assert process.returncode == 0, process.stdout + process.stderr
+@pytest.fixture
+def run_demo(
+    vision_repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[RunDemo]:
+    """Runs the demo, which takes latencies for a moment only; gives its status and output."""
+    monkeypatch.setattr(vision, "_TIMED_S", 0.1)
+    on_terminate = signal.getsignal(signal.SIGTERM)
+
+    def run(pictures: Path) -> tuple[int, str, str]:
+        folders = ["--repository", str(vision_repository), "--pictures", str(pictures)]
+        status = main(["--start-timeout", "120", *folders])
+        return status, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, on_terminate)
+
+
+def test_demo(run_demo: RunDemo, tmp_path: Path) -> None:
+    status, output, errors = run_demo(tmp_path / "pictures")
+    assert status == 0, output + errors
     for line in ("detection, version 1", "gallery of 2 people: 2 of 2 named, 0 unknown"):
-        assert line in process.stdout
-    assert process.stdout.count("one at a time: p50") == 3
+        assert line in output
+    assert output.count("one at a time: p50") == 3
     saved = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.png")}
     assert {
         "pictures/detection/box.boxes.png",
@@ -123,16 +131,16 @@ def test_demo(repository: Path, vision_repository: Path, tmp_path: Path) -> None
 
 
 def test_demo_tells_which_model_failed(
-    repository: Path, vision_repository: Path, tmp_path: Path
+    run_demo: RunDemo, vision_repository: Path, tmp_path: Path
 ) -> None:
     sample = vision_repository / "detection" / "1" / "assets" / "samples" / "aaa.png"
     sample.write_bytes(png(red_box())[:60])
     try:
-        process = run_demo(repository, vision_repository, tmp_path)
+        status, output, errors = run_demo(tmp_path)
     finally:
         sample.unlink()
-    assert process.returncode == 1
-    assert "failed: " in process.stdout
-    assert "aaa.png" in process.stdout
-    assert "gallery of 2 people: 2 of 2 named" in process.stdout  # the others are still shown
-    assert "these models failed: detection" in process.stderr
+    assert status == 1
+    assert "failed: " in output
+    assert "aaa.png" in output
+    assert "gallery of 2 people: 2 of 2 named" in output  # the others are still shown
+    assert "these models failed: detection" in errors

@@ -11,12 +11,8 @@ from export.onnx_graph import count_operators
 from export.parity import ParityError
 from export.version import export_version
 from models.common.backends import OnnxBackend, SavedModelBackend
-from models.common.run_folder import RunFolder
 from models.face.augmentation import center_crop, to_network_values
-from models.face.config import TINY, NetworkConfig
-from models.face.signature import load_model
-from models.face.synthetic import make_source
-from models.face.train import train
+from models.face.config import NetworkConfig
 from protocol.contracts import FACE, check_signature, signature_spec
 from protocol.messages import SignatureDef
 from protocol.tensors import to_ndarray
@@ -25,10 +21,8 @@ from protocol.warmup import read_warmup
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "face"
-    train(TINY, make_source(TINY.training), RunFolder(folder))
-    return load_model(folder)
+def model(face_model):
+    return face_model
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +98,11 @@ def test_saved_model_keeps_the_contract_with_stock_operators(exported):
 @pytest.mark.parametrize("engine", [SavedModelBackend, OnnxBackend])
 def test_every_warm_up_request_has_an_answer(exported, engine):
     folder, _ = exported
-    for log in read_warmup(folder / WARMUP_FILE):
-        request = log.predict_log.request
-        backend = engine(folder, request.model_spec.signature_name)
+    requests = [log.predict_log.request for log in read_warmup(folder / WARMUP_FILE)]
+    names = {request.model_spec.signature_name for request in requests}
+    backends = {name: engine(folder, name) for name in names}
+    for request in requests:
+        backend = backends[request.model_spec.signature_name]
         inputs = {name: to_ndarray(proto) for name, proto in request.inputs.items()}
         found = backend.run_signature(inputs)["embedding"]
         assert found.shape == (len(next(iter(inputs.values()))), 128)

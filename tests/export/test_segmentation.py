@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -15,12 +16,10 @@ from export.parity import ParityError
 from export.segmentation import compare, sample_examples, warmup_requests
 from export.version import export_version
 from models.common.backends import OnnxBackend, SavedModelBackend
-from models.common.run_folder import RunFolder
-from models.segmentation.config import TINY
 from models.segmentation.evaluate import image_bytes
+from models.segmentation.network import mirrored
 from models.segmentation.signature import load_model
-from models.segmentation.synthetic import make_example, make_source
-from models.segmentation.train import train
+from models.segmentation.synthetic import make_example
 from protocol.contracts import SEGMENTATION, check_signature, signature_spec
 from protocol.messages import SignatureDef
 from protocol.tensors import to_ndarray
@@ -29,10 +28,11 @@ SIZES = ((64, 64), (1, 1), (7, 40), (130, 75))
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("segmentation") / "tiny"
-    train(replace(TINY, mirrored=True), [make_source(32)], RunFolder(folder))
-    return load_model(folder)
+def model(tiny_segmentation_run):
+    """The trained U-Net, which averages over mirror images; training knows nothing of that."""
+    plain = load_model(tiny_segmentation_run)
+    config = replace(plain.config, mirrored=True)
+    return replace(plain, config=config, network=mirrored(plain.network))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,9 @@ def version(model, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=FORMATS)
 def backend_of(request, version):
+    """Opens a signature of one engine, once."""
     kind = SavedModelBackend if request.param == "saved_model" else OnnxBackend
-    return lambda signature: kind(version, signature)
+    return cache(lambda signature: kind(version, signature))
 
 
 def examples():

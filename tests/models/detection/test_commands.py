@@ -19,6 +19,7 @@ def test_ships_a_small_copy_that_loads(detector_run, tmp_path, monkeypatch):
     assert load_model(shipped.path).labels == ("disc", "square")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_trains_and_evaluates_a_folder_with_changed_settings(tmp_path, capsys):
     write_source(tmp_path / "shapes", train=9, dev=3)
     arguments = ["train", "detection", "--preset=tiny", f"--data={tmp_path / 'shapes'}"]

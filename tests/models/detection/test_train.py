@@ -39,11 +39,14 @@ def test_run_folder_is_complete(detector_run, shapes):
     assert details["metrics"][shapes.name]["map50"] == pytest.approx(best, abs=0.01)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_an_interrupted_run_resumes_and_other_weights_can_start_one(
     shapes, detector_run, tmp_path, monkeypatch
 ):
     few = replace(TINY.training, epochs=2, passes_per_epoch=1, closing_epochs=0, frozen=("stem",))
     config = replace(TINY, training=few)
+    one_batch = shapes.splits["train"][: few.batch_size]
+    source = replace(shapes, splits={**shapes.splits, "train": one_batch})
     run = RunFolder(tmp_path / "run")
     start = RunFolder(detector_run).best_weights
 
@@ -54,9 +57,9 @@ def test_an_interrupted_run_resumes_and_other_weights_can_start_one(
     with monkeypatch.context() as patched:
         patched.setattr("models.detection.train.FollowEpochs.on_epoch_begin", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(config, shapes, run, start)
+            train(config, source, run, start)
     assert [row["epoch"] for row in rows_of(run.path)] == ["0"]
-    metrics = train(config, shapes, run, start)
+    metrics = train(config, source, run, start)
     assert [row["epoch"] for row in rows_of(run.path)] == ["0", "1"]
     assert metrics.map50 > 0.3
     stems = []

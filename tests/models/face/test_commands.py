@@ -32,7 +32,10 @@ def test_evaluate_prints_one_json_line_last(face_run, folder, tmp_path, capsys):
     assert (tmp_path / "learning_curves.png").is_file()
 
 
-def test_evaluate_all_compares_the_same_listed_pairs(face_run, folder, tmp_path, capsys):
+def test_evaluate_all_compares_the_same_listed_pairs(
+    face_run, folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("models.face.evaluate._draw", lambda *parts: None)
     arguments = ["evaluate", "face", "--data", str(folder), "--run", str(face_run)]
     assert main([*arguments, "--split", "all", "--output", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["same"] == 12

@@ -23,6 +23,12 @@ def evaluated(face_model, faces, tmp_path_factory):
     return evaluate(face_model, ALL, faces, face_model.thresholds, output), output
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves out the pictures, which `evaluated` has."""
+    monkeypatch.setattr("models.face.evaluate._draw", lambda *parts: None)
+
+
 def test_report_is_printed_and_stored(evaluated):
     report, output = evaluated
     assert json.loads((output / "metrics.json").read_text()) == report
@@ -52,6 +58,7 @@ def test_mistakes_are_listed_worst_first(evaluated, face_model):
     assert np.all(np.diff(excess) <= 1e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_models_own_thresholds_decide(face_model, faces, tmp_path):
     accept_all = {"accuracy": 5.0, "far_1e-2": 5.0, "far_1e-3": -1.0}
     report = evaluate(face_model, ALL, faces, accept_all, tmp_path)
@@ -60,6 +67,7 @@ def test_the_models_own_thresholds_decide(face_model, faces, tmp_path):
     assert (report["tar_at_far_1e-3"], report["far_at_far_1e-3"]) == (0.0, 0.0)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_listed_pairs_judge_a_split_but_not_dev(face_model, faces, tmp_path):
     listed = FaceSet(faces.faces, (Pair(0, 1, True), Pair(0, 10, False), Pair(3, 4, True)))
     assert choose_pairs("test", listed) == listed.pairs

@@ -93,6 +93,7 @@ def test_the_network_answers_as_it_was_calibrated():
 def test_loss_falls_on_one_batch():
     network = build_network(TINY.network, 50, 2)
     compile_model(network.model, TINY.training, steps=40)
+    network.model.optimizer.build(network.model.trainable_variables)  # the step is traced once
     random = np.random.default_rng(0)
     token_ids = random.integers(1, 50, (8, 12)).astype(np.int32)
     targets = {TRAINED_OUTPUT: random.integers(0, 2, 8)}

@@ -50,9 +50,11 @@ def test_same_seed_same_result(tmp_path):
     assert first == again
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_resumes_after_being_interrupted(tmp_path, monkeypatch):
-    config = replace(TINY, training=replace(TINY.training, epochs=3))
-    run = RunFolder(tmp_path)
+    decoding = replace(TINY.decoding, max_length=8)
+    config = replace(TINY, decoding=decoding, training=replace(TINY.training, epochs=3))
+    source, run = make_source(40, 8), RunFolder(tmp_path)
 
     def interrupt(callback, epoch, logs=None):
         if epoch == 1:
@@ -61,9 +63,9 @@ def test_resumes_after_being_interrupted(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(DevScores, "on_epoch_begin", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train(config, [SOURCE], run)
+            train(config, [source], run)
     tokenizer = (run.assets / "subwords.json").read_bytes()
-    train(config, [SOURCE], run)
+    train(config, [source], run)
     epochs = [line.split(",")[0] for line in run.log.read_text().splitlines()[1:]]
     assert epochs == ["0", "1", "2"]
     assert (run.assets / "subwords.json").read_bytes() == tokenizer
@@ -79,6 +81,7 @@ def test_sources_without_dev_are_refused(tmp_path):
 def test_a_kept_network_learns_one_batch_by_heart(kind):
     network = build_network(replace(TINY, network=kind), 20)
     compile_network(network, TINY.training, steps=60)
+    network.optimizer.build(network.trainable_variables)  # the step is traced once
     random = np.random.default_rng(0)
     target = random.integers(4, 20, (4, 5)).astype(np.int32)
     before = np.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=2)
