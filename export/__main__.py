@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from export import FORMATS
+from export import FORMATS, audit
+from export.gate import DEFAULT_MARGIN, GateError, check_gate
 from export.int8 import quantize_version
 from export.reference import reference_of
+from export.release import Engine, Releases
 from export.repository import ModelRepository, RepositoryError
 from export.served_models import SERVED
 from export.tuning import tune_version
@@ -26,15 +28,20 @@ Turn a trained model into a version folder, and manage what is served.
   python -m export sentiment --run runs/sentiment --to saved_model onnx
   python -m export publish sentiment                  the shipped weights, as the newest version
   python -m export publish sentiment --run runs/mine  your own run
-  python -m export rollback sentiment                 back to the version before
+  python -m export canary sentiment                   serve the newest beside the stable version
+  python -m export promote sentiment                  make the canary the stable version
+  python -m export rollback sentiment                 take the canary back, or return to the
+                                                      version before
   python -m export prune sentiment --keep 2           delete older versions
   python -m export quantize build/translation --out build/int8    ONNX with int8 weights
   python -m export tune sentiment                     measure how a server best runs the newest
   python -m export reference sentiment --examples reviews.tsv     what its traffic looks like
   python -m export list                               what is published
 
-Each exported file is run and compared with Keras before it counts. Publishing and rolling back
-rename whole folders, so a server never sees half a version.
+Each exported file is run and compared with Keras before it counts. Publishing renames whole
+folders, so a server never sees half a version. With --config, canary, promote and rollback move
+labels on running servers; without it, rollback retires the newest folder. Each leaves a line in
+the repository's audit.log.
 """
 
 
@@ -60,13 +67,33 @@ def build_parser() -> argparse.ArgumentParser:
         "--if-missing", action="store_true", help="do nothing where a version is published"
     )
     publisher.add_argument(
+        "--margin",
+        type=float,
+        default=DEFAULT_MARGIN,
+        help="how much worse than the newest version it may be, of 1 (default %(default)s)",
+    )
+    publisher.add_argument("--ungated", action="store_true", help="publish it even if it is worse")
+    publisher.add_argument(
         "--tune", action="store_true", help="measure it first, as `tune` does: some seconds"
     )
     quantizer = commands.add_parser("quantize", help="round the ONNX weights of a version to int8")
     quantizer.add_argument("folder", type=Path, help="version folder")
     quantizer.add_argument("--out", type=Path, required=True, help="version folder to write")
-    rollback = commands.add_parser("rollback", help="retire the newest version")
-    rollback.add_argument("model")
+    canary = commands.add_parser("canary", help="serve a version beside the stable one")
+    canary.add_argument("--version", type=int, help="which one (default: the newest)")
+    promote = commands.add_parser("promote", help="make the canary the stable version")
+    rollback = commands.add_parser("rollback", help="take the canary or the newest version back")
+    for command in (canary, promote, rollback):
+        command.add_argument("model")
+        command.add_argument(
+            "--config",
+            type=Path,
+            required=command is not rollback,
+            help="model config file of the servers",
+        )
+        command.add_argument(
+            "--targets", nargs="+", default=["localhost:8500"], help="gRPC addresses of the servers"
+        )
     prune = commands.add_parser("prune", help="delete old and retired versions")
     prune.add_argument("model")
     prune.add_argument("--keep", type=int, default=2, help="newest versions to keep (default 2)")
@@ -83,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     referrer.add_argument("--run", type=Path, help="keep it in this run, too, for its exports")
     listing = commands.add_parser("list", help="list models and versions")
-    for command in (publisher, rollback, prune, tuner, referrer, listing):
+    for command in (publisher, canary, promote, rollback, prune, tuner, referrer, listing):
         command.add_argument("--repository", type=Path, default=Path("model_repository"))
     return parser
 
@@ -141,10 +168,60 @@ def publish(model: str, arguments: argparse.Namespace) -> None:
             shutil.copytree(arguments.folder, version)
         else:
             export_command(model, arguments, version)
+        compared = pass_gate(repository, model, version, arguments)
         if arguments.tune:
             print(f"{model}: {in_words(tune_version(version))}")
         number = repository.publish(model, version)
+    audit.record(repository.path, "publish", model, version=number, compared=compared)
     print(f"published {repository.version_folder(model, number)}")
+
+
+def pass_gate(
+    repository: ModelRepository, model: str, version: Path, arguments: argparse.Namespace
+) -> str:
+    """Compares a version with the newest that is published; returns what was compared.
+
+    Raises:
+        GateError: it is worse, and that does not go.
+    """
+    served = repository.versions(model)
+    if not served:
+        return "not compared: the first version"
+    former = Manifest.read(repository.version_folder(model, served[-1]))
+    try:
+        compared = check_gate(Manifest.read(version), former, arguments.margin)
+    except GateError as error:
+        if not arguments.ungated:
+            raise GateError(f"{model}: {error}; --ungated publishes it all the same") from error
+        compared = f"ungated: {error}"
+    print(f"{model}: {compared}")
+    return compared
+
+
+def release_command(arguments: argparse.Namespace) -> None:
+    """Moves the labels of a model on running servers."""
+    repository = ModelRepository(arguments.repository)
+    engines = [Engine(target) for target in arguments.targets]
+    releases = Releases(arguments.config, engines, repository)
+    model, action = arguments.model, arguments.command
+    if action == "canary":
+        former, version = releases.canary(model, arguments.version)
+        print(f"{model}: version {version} is the canary, {former} stays stable")
+    elif action == "promote":
+        former, version = releases.promote(model)
+        print(f"{model}: version {version} is stable, {former} is unloaded")
+    else:
+        former, version = releases.rollback(model)
+        print(f"{model}: version {former} is taken back, {version} is stable")
+    targets = list(arguments.targets)
+    audit.record(repository.path, action, model, former=former, version=version, targets=targets)
+
+
+def retire_command(repository: ModelRepository, model: str) -> None:
+    """Retires the newest version's folder, for servers that follow the newest."""
+    retired, newest = repository.rollback(model)
+    audit.record(repository.path, "rollback", model, former=retired, version=newest)
+    print(f"{model}: version {retired} retired, {newest} is the newest")
 
 
 def tune_command(arguments: argparse.Namespace) -> None:
@@ -213,9 +290,11 @@ def run_command(arguments: argparse.Namespace) -> None:
     repository = ModelRepository(arguments.repository)
     if arguments.command == "publish":
         publish_command(arguments)
-    elif arguments.command == "rollback":
-        retired, newest = repository.rollback(arguments.model)
-        print(f"{arguments.model}: version {retired} retired, {newest} is the newest")
+    elif arguments.command in ("canary", "promote", "rollback"):
+        if arguments.config is None:
+            retire_command(repository, arguments.model)
+        else:
+            release_command(arguments)
     elif arguments.command == "prune":
         deleted = repository.prune(arguments.model, arguments.keep)
         print(f"{arguments.model}: deleted {', '.join(map(str, deleted)) or 'nothing'}")
