@@ -209,7 +209,7 @@ class Pending(Ticket):
         """Goes as far as the queue, or hands slow preparation to a thread."""
         call, predictor = self._call, self._predictor
         try:
-            self._handle = (pinned or predictor.manager.find(call.model)).__enter__()
+            self._handle = (pinned or predictor.manager.find(call.model)).acquire()
             self._lane = lane = predictor.lane(self._handle, call)
             if call.output_filter:
                 _check_output_filter(call.output_filter, lane.outputs)
@@ -223,7 +223,7 @@ class Pending(Ticket):
     def begin_on(self, route: Route, inputs: Tensors) -> None:
         """Goes the way of a request of the same form."""
         self._lane = lane = route.lane
-        self._handle = lane.handle.__enter__()
+        self._handle = lane.handle.acquire()
         try:
             self._queue(lane, route.form.with_tensors(inputs))
         except Exception as error:
@@ -314,7 +314,7 @@ class Pending(Ticket):
     def _leave(self) -> None:
         self._predictor.in_flight -= 1
         if self._handle is not None:
-            self._handle.__exit__(None, None, None)
+            self._handle.release()
 
     def _count(self, code: str) -> None:
         servable_id = self._handle.id if self._handle is not None else None

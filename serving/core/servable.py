@@ -170,11 +170,21 @@ class ServableHandle:
         """How many requests hold the handle now."""
         return self._users
 
-    def __enter__(self) -> ServableHandle:
+    def acquire(self) -> ServableHandle:
+        """Keeps the version from being closed, until `release`."""
         if self._users == 0:
             self._unused.clear()
         self._users += 1
         return self
+
+    def release(self) -> None:
+        """Undoes one `acquire`."""
+        self._users -= 1
+        if self._users == 0:
+            self._unused.set()
+
+    def __enter__(self) -> ServableHandle:
+        return self.acquire()
 
     def __exit__(
         self,
@@ -182,9 +192,7 @@ class ServableHandle:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._users -= 1
-        if self._users == 0:
-            self._unused.set()
+        self.release()
 
     async def unused(self) -> None:
         """Waits until no request holds the handle."""
