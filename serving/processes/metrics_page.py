@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 # Series that tell a state, not an amount: of all processes the largest counts.
-_STATES = ("serving_model_state",)
+_STATES = (
+    "serving_model_state",
+    "serving_drift_psi",
+    "serving_feature_mean",
+    "serving_class_share",
+)
 # Of these the smallest.
 _STARTS = ("process_start_time_seconds",)
 
