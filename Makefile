@@ -12,8 +12,13 @@ KEEP       ?= 2
 REPOSITORY ?= model_repository
 PORT       ?= 8500
 REST_PORT  ?= 8501
+WEB_PORT   ?= 7860
+CONFIG     ?=
+TARGETS    ?= localhost:$(PORT)
 ENGINE     ?=
+RIVALS     ?=
 TESTS      ?=
+WORKERS    ?= 2
 MARKS      ?= not slow and not bench
 ARGS       ?=
 VENV       ?= .venv
@@ -28,9 +33,14 @@ VENV       ?= .venv
 #= FOLDER      evaluate, export, publish: version folder (default: RUN/export)
 #= KEEP        prune: how many versions stay (default: 2)
 #= REPOSITORY  the published models (default: model_repository)
-#= PORT        serve, smoke: gRPC port (default: 8500); REST_PORT for metrics (default: 8501)
+#= PORT        serve, smoke, web: gRPC port (default: 8500); REST_PORT for metrics (default: 8501)
+#= WEB_PORT    web: port of the page (default: 7860)
+#= CONFIG      canary, promote, rollback: model config file of the servers on TARGETS; rollback
+#=             without one retires the newest folder (TARGETS default: localhost:PORT)
 #= ENGINE      up: embedded or tfserving (default: what .env says)
+#= RIVALS      bench-rivals, bench-serving: other model servers (default: all that are known)
 #= TESTS       test: files or folders to run (default: all)
+#= WORKERS     test: processes; 0 runs the tests in one (default: 2); ARGS=--cov measures coverage
 #= MARKS       test: pytest marks (default: not slow and not bench; MARKS= runs everything)
 #= ARGS        further arguments of the command
 #= VENV        the virtual environment (default: .venv)
@@ -54,6 +64,7 @@ PY        := $(VENV)/bin/python
 READY     := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 RUN_DIR    = $(or $(RUN),runs/$(MODEL))
+RELEASE    = --repository $(REPOSITORY) $(if $(CONFIG),--config $(CONFIG) --targets $(TARGETS))
 FOLDER_DIR = $(or $(FOLDER),$(RUN_DIR)/export)
 # What `make smoke` asks a model: a text, or the sample images of its newest version.
 SAMPLES    = $(lastword $(shell ls -dv $(REPOSITORY)/$(MODEL)/*/assets/samples 2>/dev/null))
@@ -102,13 +113,25 @@ publish: $(READY) ## publish FOLDER, RUN or the shipped weights of MODEL as the 
 	@$(PY) -m export publish $(MODEL) $(if $(FOLDER),--folder $(FOLDER)) \
 	  $(if $(RUN),--run $(RUN)) --repository $(REPOSITORY) $(ARGS)
 
+.PHONY: canary
+canary: $(READY) ## serve the newest version of MODEL beside the stable one, under the label canary
+	@$(PY) -m export canary $(MODEL) $(RELEASE) $(ARGS)
+
+.PHONY: promote
+promote: $(READY) ## make the canary of MODEL the stable version
+	@$(PY) -m export promote $(MODEL) $(RELEASE) $(ARGS)
+
 .PHONY: rollback
-rollback: $(READY) ## take the newest version of MODEL back
-	@$(PY) -m export rollback $(MODEL) --repository $(REPOSITORY) $(ARGS)
+rollback: $(READY) ## take MODEL's canary back, or return to the version before
+	@$(PY) -m export rollback $(MODEL) $(RELEASE) $(ARGS)
 
 .PHONY: prune
 prune: $(READY) ## delete all but the newest KEEP versions of MODEL
 	@$(PY) -m export prune $(MODEL) --keep $(KEEP) --repository $(REPOSITORY) $(ARGS)
+
+.PHONY: tune-serving
+tune-serving: $(READY) ## measure how a server best runs the newest version of MODEL (MODEL= all)
+	@$(PY) -m export tune $(MODEL) --repository $(REPOSITORY) $(ARGS)
 
 ##@ Serving
 .PHONY: serve
@@ -135,13 +158,21 @@ smoke: $(READY) ## ask the server on PORT for its health, its versions of MODEL 
 	@$(PY) -m clients status --target localhost:$(PORT) $(MODEL)
 	@$(PY) -m clients $(SMOKE_$(MODEL)) --target localhost:$(PORT)
 
+.PHONY: web
+web: $(READY) ## a web page here, on WEB_PORT, that asks the server on PORT
+	@$(PY) -m clients.web --target localhost:$(PORT) --host 127.0.0.1 --port $(WEB_PORT) $(ARGS)
+
 .PHONY: bench
 bench: $(READY_DEV) published-$(MODEL) ## requests/s and latencies of MODEL beside the raw engines
 	@$(PY) -m tests.bench $(MODEL) --repository $(REPOSITORY) $(ARGS)
 
 .PHONY: bench-serving
-bench-serving: $(READY_DEV) ## what serving adds to a small model, by both gRPC faces (needs h2load)
-	@$(PY) -m tests.bench.faces $(ARGS)
+bench-serving: $(READY_DEV) published ## both gRPC faces beside the raw engines and RIVALS (needs h2load)
+	@$(PY) -m tests.bench.faces --repository $(REPOSITORY) $(if $(RIVALS),--rivals $(RIVALS)) $(ARGS)
+
+.PHONY: bench-rivals
+bench-rivals: $(READY_DEV) ## install RIVALS for bench-serving, each into an environment of its own
+	@$(PY) -m tests.bench.rivals $(RIVALS)
 
 .PHONY: soak
 soak: $(READY_DEV) ## minutes of swaps, overload, broken requests and faults against the server
@@ -150,7 +181,7 @@ soak: $(READY_DEV) ## minutes of swaps, overload, broken requests and faults aga
 ##@ Development
 .PHONY: test
 test: $(READY_DEV) ## run the tests with coverage
-	@$(PY) -m pytest $(if $(MARKS),-m "$(MARKS)") --cov --cov-report=term $(TESTS) $(ARGS)
+	@$(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(if $(MARKS),-m "$(MARKS)") $(TESTS) $(ARGS)
 
 .PHONY: lint
 lint: $(READY_DEV) ## ruff (rules and format) and the allowed imports

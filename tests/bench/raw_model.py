@@ -7,13 +7,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 
 from export.served_models import SERVED
 from models.common.backends import SavedModelBackend
-from protocol.contracts import SERVING_DEFAULT, TRANSLATION
-from protocol.graphs import SessionGraph, load_pipelines
-from protocol.version_folder import SAVED_MODEL_FILE, Manifest, onnx_files
+from protocol.contracts import TRANSLATION
+from protocol.version_folder import SAVED_MODEL_FILE, Manifest
+from tests.bench.rivals.servers.steps import load_steps
 from tests.bench.workloads import Workload
 
 if TYPE_CHECKING:
@@ -42,22 +41,12 @@ class RawOnnx:
     name = "raw ONNX Runtime"
 
     def __init__(self, folder: Path, workload: Workload) -> None:
-        self._pipeline = load_pipelines(folder, Manifest.read(folder))[SERVING_DEFAULT]
+        self._run = load_steps(folder, workload.raw_threads)
         self._workload = workload
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = workload.raw_threads
-        options.inter_op_num_threads = 1
-        sessions = [
-            ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            for path in onnx_files(folder)
-        ]
-        self._graph = SessionGraph(*sessions)
 
     def run(self, items: Sequence[Any]) -> Outputs:
         """See `RawModel.run`."""
-        prepared = self._pipeline.prepare(request_inputs(self._workload, items))
-        outputs = self._pipeline.run(self._graph, self._pipeline.merge([prepared]))
-        return self._pipeline.finish(outputs, prepared)
+        return self._run(request_inputs(self._workload, items))
 
 
 class RawSavedModel:

@@ -19,7 +19,6 @@ from clients import (
     TranslationClient,
 )
 from clients.typed import AsyncTaskClient, TaskClient
-from models.translation import dates
 from protocol import version_folder
 from protocol.contracts import DETECTION, FACE, SEGMENTATION, SENTIMENT, TRANSLATION
 from protocol.subwords import SubwordTokenizer
@@ -79,6 +78,8 @@ def _texts_to_translate(folder: Path) -> Iterator[Workload]:
     tokenizer = SubwordTokenizer.from_folder(folder / ASSETS_FOLDER)
     texts: dict[str, Sequence[str]]
     if "dates" in Manifest.read(folder).model_name:
+        from models.translation import dates  # imports Keras
+
         texts = {"dates": [pair.source for pair in dates.make_pairs(SENTENCES, seed=0)]}
     else:
         texts = {

@@ -97,6 +97,14 @@ def test_releases(command, target: str) -> None:
     assert (parsed.command, models, parsed.repository) == (target, ["sentiment"], Path("here"))
 
 
+@pytest.mark.parametrize(("model", "named"), [("face", ["face"]), ("", [])])
+def test_tune_serving(command, model: str, named: list[str]) -> None:
+    module, arguments = command("tune-serving", MODEL=model, REPOSITORY="here")
+    assert module == "export"
+    parsed = export.__main__.build_parser().parse_args(arguments)
+    assert (parsed.command, parsed.models, parsed.repository) == ("tune", named, Path("here"))
+
+
 def test_serve(command) -> None:
     module, arguments = command("serve", MODEL="sentiment", PORT="9500", REST_PORT="9501")
     assert module == "serving"
