@@ -17,13 +17,14 @@ from onnx import TensorProto, helper
 
 from export.onnx_graph import Dimensions, Part, from_tensorflow, join, small_model
 from export.parity import Parity, ParityError, check_parity
-from export.samples import write_samples
+from export.samples import CALIBRATION_IMAGES, spread, write_samples
 from export.saved_model import add_defaults, write_signatures
 from models.common.backends import Backend
-from models.common.images import encode_jpeg
+from models.common.images import encode_jpeg, read_image
 from models.common.run_folder import RunFolder
+from models.common.splits import ALL, TRAIN
 from models.detection.config import TINY
-from models.detection.data import read_served_bytes
+from models.detection.data import load_source, read_served_bytes
 from models.detection.evaluate import (
     load_images_to_evaluate,
     predict,
@@ -93,6 +94,21 @@ def load_examples(data: Path, model: DetectionModel) -> list[Example]:
     fraction = model.config.training.dev_fraction
     _, images = load_images_to_evaluate(data, model.labels, None, fraction)
     return [Example(read_served_bytes(image.path), image.truth) for image in images]
+
+
+def calibration_images(data: Path, model: DetectionModel) -> list[np.ndarray]:
+    """Reads the training images of a data folder, uint8 [H, W, 3] each."""
+    source = load_source(data, model.labels, model.config.training.dev_fraction)
+    images = source.splits.get(TRAIN, source.splits[ALL])
+    return [read_image(image.path) for image in spread(images, CALIBRATION_IMAGES)]
+
+
+def sample_images(model: DetectionModel) -> list[np.ndarray]:
+    """Draws what the model was made for, to calibrate on where no data is given."""
+    random = np.random.default_rng(31)
+    if tuple(model.labels) == SHAPES:
+        return [make_sample(random, side).image_u8 for side in SAMPLE_SIDES * 4]
+    return [draw_smear(random) for _ in range(16)]
 
 
 def write_saved_model(model: DetectionModel, folder: Path) -> None:
@@ -359,14 +375,16 @@ def compare(
         examples=len(examples),
         max_difference=max((pair.score_difference for pair in pairs), default=0.0),
         metric="map50",
-        metric_keras=_map50(truths, expected, model),
-        metric_engine=_map50(truths, found, model),
+        metric_keras=mean_precision(truths, expected, model),
+        metric_engine=mean_precision(truths, found, model),
     )
     check_parity(parity, SCORE_TOLERANCE, METRIC_TOLERANCE)
     return parity
 
 
-def _map50(truths: Sequence[Truth], found: Sequence[Detections], model: DetectionModel) -> float:
+def mean_precision(
+    truths: Sequence[Truth], found: Sequence[Detections], model: DetectionModel
+) -> float:
     """Returns mAP50, 0 where nothing is labelled."""
     return float(np.nan_to_num(map50(truths, found, len(model.labels))))
 

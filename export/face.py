@@ -10,10 +10,11 @@ from onnx import TensorProto, helper
 
 from export.onnx_graph import Part, count_operators, from_tensorflow, join, small_model
 from export.parity import Parity, check_parity, largest_difference
-from export.samples import write_samples
+from export.samples import CALIBRATION_IMAGES, spread, write_samples
 from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.run_folder import RunFolder
+from models.common.splits import ALL, TRAIN
 from models.face.augmentation import thousandths
 from models.face.config import EMBEDDING_UNITS, TINY
 from models.face.data import Face, FaceSet, load_source
@@ -65,6 +66,18 @@ def sample_examples() -> list[Face]:
 def load_examples(data: Path, model: FaceModel) -> list[Face]:
     """Reads the test or dev part of a data folder, or all of it where it has no lists."""
     return list(load_source(data, model.config.training).choose(None)[1].faces)
+
+
+def calibration_images(data: Path, model: FaceModel) -> list[np.ndarray]:
+    """Reads the training pictures of a data folder, uint8 [H, W, 3] each."""
+    splits = load_source(data, model.config.training).splits
+    faces = splits.get(TRAIN, splits[ALL]).faces
+    return [face.pixels() for face in spread(faces, CALIBRATION_IMAGES)]
+
+
+def sample_images(model: FaceModel) -> list[np.ndarray]:
+    """Draws faces to calibrate on where no data is given."""
+    return [face.pixels() for face in make_faces(16, images=4, seed=13, side=96)]
 
 
 def write_saved_model(model: FaceModel, folder: Path) -> None:
@@ -225,14 +238,15 @@ def compare(model: FaceModel, backend: Backend, engine: str, examples: Sequence[
         examples=len(examples),
         max_difference=worst,
         metric="accuracy",
-        metric_keras=_accuracy(model, faces, of_keras),
-        metric_engine=_accuracy(model, faces, of_engine),
+        metric_keras=verification_accuracy(model, faces, of_keras),
+        metric_engine=verification_accuracy(model, faces, of_engine),
     )
     check_parity(parity, TOLERANCE, METRIC_TOLERANCE)
     return parity
 
 
-def _accuracy(model: FaceModel, faces: FaceSet, embeddings: np.ndarray) -> float:
+def verification_accuracy(model: FaceModel, faces: FaceSet, embeddings: np.ndarray) -> float:
+    """Returns the share of pairs that the model's own threshold judges rightly."""
     rows, same = as_arrays(balanced_pairs(faces))
     distances = squared_distances(embeddings, rows)
     return accuracy_at(distances, same, model.thresholds[BEST_ACCURACY])

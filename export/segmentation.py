@@ -9,11 +9,11 @@ import onnx
 
 from export.onnx_graph import count_operators, from_tensorflow
 from export.parity import Parity, ParityError, check_parity
-from export.samples import write_samples
+from export.samples import CALIBRATION_IMAGES, spread, write_samples
 from export.saved_model import write_signatures
 from models.common.backends import Backend
 from models.common.run_folder import RunFolder
-from models.common.splits import DEV, TEST
+from models.common.splits import DEV, TEST, TRAIN
 from models.segmentation.config import TINY
 from models.segmentation.data import Example, load_source
 from models.segmentation.evaluate import image_bytes, predict
@@ -64,6 +64,19 @@ def load_examples(data: Path, model: SegmentationModel) -> list[Example]:
     fraction = config.training.dev_fraction
     splits = load_source(data, config.labels, config.void_value, fraction).splits
     return splits.get(TEST) or splits[DEV]
+
+
+def calibration_images(data: Path, model: SegmentationModel) -> list[np.ndarray]:
+    """Reads the training images of a data folder, uint8 [H, W, 3] each."""
+    config = model.config
+    fraction = config.training.dev_fraction
+    examples = load_source(data, config.labels, config.void_value, fraction).splits[TRAIN]
+    return [example.image for example in spread(examples, CALIBRATION_IMAGES)]
+
+
+def sample_images(model: SegmentationModel) -> list[np.ndarray]:
+    """Draws nuclei to calibrate on where no data is given."""
+    return [example.image for example in make_examples(32, seed=14, size=96)]
 
 
 def write_saved_model(model: SegmentationModel, folder: Path) -> None:
@@ -149,8 +162,8 @@ def compare(
         examples=len(examples),
         max_difference=differing / max(1, pixels),
         metric="mean_iou",
-        metric_keras=_mean_iou(model, examples, of_keras),
-        metric_engine=_mean_iou(model, examples, of_engine),
+        metric_keras=mean_iou(model, examples, of_keras),
+        metric_engine=mean_iou(model, examples, of_engine),
     )
     if not np.isfinite(parity.metric_engine):
         raise ParityError(f"{engine}: no mean IoU on {len(examples)} images")
@@ -158,9 +171,10 @@ def compare(
     return parity
 
 
-def _mean_iou(
+def mean_iou(
     model: SegmentationModel, examples: Sequence[Example], masks: Sequence[np.ndarray]
 ) -> float:
+    """Returns the mean IoU of masks, uint8 [H, W] each."""
     scores = Scores(model.labels)
     for example, mask in zip(examples, masks, strict=True):
         scores.add(example.mask, mask)

@@ -179,14 +179,15 @@ def compare(
         examples=len(examples),
         max_difference=worst,
         metric="accuracy",
-        metric_keras=_accuracy(examples, np.concatenate(of_keras)),
-        metric_engine=_accuracy(examples, np.concatenate(of_engine)),
+        metric_keras=accuracy(examples, np.concatenate(of_keras)),
+        metric_engine=accuracy(examples, np.concatenate(of_engine)),
     )
     check_parity(parity, TOLERANCE[engine], METRIC_TOLERANCE)
     return parity
 
 
-def _accuracy(examples: Sequence[Example], probabilities: np.ndarray) -> float:
+def accuracy(examples: Sequence[Example], probabilities: np.ndarray) -> float:
+    """Returns the share of texts whose most probable class, of float32 [N, C], is right."""
     truth = np.array([example.class_id for example in examples])
     return compute_metrics(truth, probabilities).accuracy
 

@@ -33,7 +33,7 @@ from models.common.run_folder import RunFolder
 from models.translation import dates, synthetic
 from models.translation.attention import AttentionTranslator
 from models.translation.config import TINY
-from models.translation.data import references
+from models.translation.data import Item, references
 from models.translation.decoding import continuations
 from models.translation.evaluate import ask_all, load_pairs_to_evaluate
 from models.translation.signature import TranslationModel, load_model, make_module
@@ -90,8 +90,17 @@ def sample_examples() -> list[str]:
 
 def load_examples(data: Path, model: TranslationModel) -> list[str]:
     """Reads the test or dev sentences of a data folder, each once."""
-    pairs = load_pairs_to_evaluate(data, model.config, None).pairs
-    return [item.source for item in references(pairs)]
+    return [item.source for item in load_references(data, model)]
+
+
+def load_references(data: Path, model: TranslationModel) -> list[Item]:
+    """Reads the test or dev sentences of a data folder with all their translations."""
+    return references(load_pairs_to_evaluate(data, model.config, None).pairs)
+
+
+def sample_references() -> list[Item]:
+    """Returns made-up sentences and dates with their translations."""
+    return references([*synthetic.make_pairs(50, seed=11), *dates.make_pairs(100, seed=11)])
 
 
 def write_saved_model(model: TranslationModel, folder: Path) -> None:

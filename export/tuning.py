@@ -6,8 +6,8 @@ The version's own warm-up requests go through the steps that the server takes. T
   worker threads and its other models want the cores too.
 - Rows of a batch: the fewest whose work for a row is within 5 % of the least. More rows only make
   callers wait.
-- Place of a run: the event loop, if every request takes 2 ms of work at most. A thread would take
-  longer to wake up.
+- Place of a run: the event loop, if every request takes half a millisecond of work at most. A
+  thread would take longer to wake up.
 
 What is compared runs in turn, round after round, and the best of each counts: other processes only
 ever lengthen a run. Work is processor time of all threads; a server whose cores are all busy
@@ -43,7 +43,7 @@ from protocol.warmup import read_warmup
 
 FASTER_PER_THREAD = 0.15
 ENOUGH_EFFICIENCY = 0.95
-INLINE_MS = 2.0
+INLINE_MS = 0.5
 
 # With more threads than these, no machine can gain so much by each.
 _MOST_THREADS = 16

@@ -3,8 +3,9 @@
 Batching is greedy: a request that finds a worker thread free runs at once, and whatever arrives
 while all threads are busy goes together into the next batch. Only requests of one signature and
 one batch key are joined, so that short texts are never padded to the length of a long one.
-All of this lives on the event loop, but for the runs. A model whose runs take a millisecond or
-two runs there as well: a thread would take longer to wake up, and to hand over the interpreter.
+All of this lives on the event loop, but for the runs. A model that takes less than half a
+millisecond for a request runs there as well: a thread would take longer to wake up, and to hand
+over the interpreter.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ UNFINISHED: Tensors = {}
 # Waiting requests per queue where batching is off.
 _UNBATCHED_QUEUE = 1000
 
-# A run this short, on this little input, is done in the event loop itself.
+# A run this short, with this little for each request, is done in the event loop itself. A longer
+# request gains more from another core than the way to a thread costs.
 _LIGHT_RUN_S = 0.002
+_LIGHT_REQUEST_S = 0.0005
 # Input that is trusted to be light before larger one has been seen to be.
 _LIGHT_BYTES = 8192
 _FORGETTING = 0.9
+_UNPROVEN = 500.0
 
 
 @dataclass(frozen=True)
@@ -470,7 +474,7 @@ def _settle(batch: Sequence[_Task], results: Sequence[Result]) -> None:
 class Pace:
     """Tells whether runs are so short that handing them to a thread would cost more.
 
-    It remembers the slowest run (in work time, which other processes do not lengthen) and slowly
+    It remembers the heaviest run (in work time, which other processes do not lengthen) and slowly
     forgets it: a queue has to prove itself over many runs, and a single slow run sends it back to
     the threads. A run of much more input than any that was short is not trusted to be short.
 
@@ -479,20 +483,22 @@ class Pace:
     """
 
     def __init__(self, *, runs_inline: bool = False) -> None:
-        self._slowest_s = 0.0 if runs_inline else 1.0
+        # As a multiple of what is light.
+        self._heaviest = 0.0 if runs_inline else _UNPROVEN
         self._proven_bytes = _LIGHT_BYTES
 
     def observe(self, seconds: float, items: Sequence[Prepared]) -> None:
         """Records a run of these requests."""
-        self._slowest_s = max(seconds, self._slowest_s * _FORGETTING)
-        if seconds > _LIGHT_RUN_S:
+        weight = max(seconds / _LIGHT_RUN_S, seconds / len(items) / _LIGHT_REQUEST_S)
+        self._heaviest = max(weight, self._heaviest * _FORGETTING)
+        if weight > 1:
             self._proven_bytes = _LIGHT_BYTES
         else:
             self._proven_bytes = max(self._proven_bytes, _input_bytes(items))
 
     def is_light(self, items: Sequence[Prepared]) -> bool:
         """Whether a run of these requests may hold up the event loop."""
-        return self._slowest_s <= _LIGHT_RUN_S and _input_bytes(items) <= 2 * self._proven_bytes
+        return self._heaviest <= 1 and _input_bytes(items) <= 2 * self._proven_bytes
 
 
 def _input_bytes(items: Sequence[Prepared]) -> int:

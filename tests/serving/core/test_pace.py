@@ -29,6 +29,14 @@ def test_one_slow_run_is_remembered() -> None:
     assert after(*[0.0001] * 200, 0.01, *[0.0001] * 50).is_light(SMALL)
 
 
+def test_a_request_that_takes_its_time_is_better_off_in_a_thread() -> None:
+    assert not after(*[0.001] * 200).is_light(SMALL)
+    joined = Pace()
+    for _ in range(200):
+        joined.observe(0.001, SMALL * 20)
+    assert joined.is_light(SMALL * 20)
+
+
 def test_larger_input_proves_itself_step_by_step() -> None:
     pace = after(*[0.0001] * 200)
     sizes = []
