@@ -11,6 +11,7 @@ import pytest
 
 from protocol import messages, services
 from protocol.tensors import to_tensor_proto
+from serving.core.manager import ModelChoice
 
 Code = grpc.StatusCode
 X = np.ones((1, 3), np.float32)
@@ -451,3 +452,26 @@ async def test_ovmsclient(running) -> None:
             client.predict({"x": X}, "half", 9)
 
     await asyncio.to_thread(ask)
+
+
+async def test_calls_that_are_given_up_release_their_version(
+    model_folders, start_server, make_request, grpc_face
+) -> None:
+    model_folders.slow()
+    server = await start_server(model_name="slow", model_base_path=str(model_folders.model("slow")))
+    predict = server.stub(services.PREDICT)
+    request = make_request("slow", {"x": np.array([2000], np.float32)})
+    with pytest.raises(grpc.aio.AioRpcError):
+        await predict(request, timeout=0.05)
+    call = predict(request)
+    await asyncio.sleep(0.05)
+    call.cancel()
+    predictor = server.server.data_plane.predictor
+    async with asyncio.timeout(20):
+        while predictor.in_flight:
+            await asyncio.sleep(0.01)
+    assert server.server.manager.find(ModelChoice("slow")).users == 0
+    page = server.server.metrics.render().decode()
+    assert 'code="CANCELLED",model="slow"' in page
+    if grpc_face == "nghttp2":
+        assert 'code="DEADLINE_EXCEEDED",model="slow"' in page
