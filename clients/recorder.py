@@ -18,11 +18,9 @@ from prometheus_client.registry import Collector
 
 from clients.calls import Prediction
 from protocol.contracts import SERVING_DEFAULT
-from protocol.drift import DriftWatch
 from protocol.drift_metrics import drift_metrics
 from protocol.errors import ServiceError
-from protocol.features import FeatureReader, feature_reader
-from protocol.version_folder import Manifest
+from protocol.features import WatchedVersion, watched_version
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ class DriftRecorder(Collector):
         self._repository = Path(repository)
         self._rate = rate
         self._source = source
-        self._versions: dict[tuple[str, str], tuple[FeatureReader, DriftWatch] | None] = {}
+        self._versions: dict[tuple[str, str], WatchedVersion | None] = {}
         (registry or REGISTRY).register(self)
 
     def record(self, inputs: Mapping[str, npt.ArrayLike], prediction: Prediction) -> None:
@@ -61,33 +59,20 @@ class DriftRecorder(Collector):
             return
         version = (prediction.model, str(prediction.version))
         if version not in self._versions:
-            self._versions[version] = self._open(self._repository / version[0] / version[1])
+            self._versions[version] = watched_version(self._repository / version[0] / version[1])
         watched = self._versions[version]
         if watched is None:
             return
-        read, watch = watched
         arrays = {name: _array(value) for name, value in inputs.items()}
         try:
-            watch.add(read(arrays, prediction.outputs))
+            watched.watch.add(watched.read(arrays, prediction.outputs))
         except (KeyError, ServiceError) as error:
             log.info("A request to %s could not be read: %r", prediction.model, error)
-
-    def _open(self, folder: Path) -> tuple[FeatureReader, DriftWatch] | None:
-        try:
-            manifest = Manifest.read(folder)
-            reference = manifest.reference
-            reader = feature_reader(folder, manifest, reference) if reference else None
-        except ServiceError as error:
-            log.warning("%s is not watched for drift: %s", folder, error)
-            return None
-        if reference is None or reader is None:
-            return None
-        return reader, DriftWatch(reference)
 
     def collect(self) -> Iterator[Metric]:
         """The gauges as they are now."""
         watched = {name: each for name, each in self._versions.items() if each is not None}
-        return drift_metrics({name: watch.report() for name, (_, watch) in watched.items()})
+        return drift_metrics({name: each.watch.report() for name, each in watched.items()})
 
 
 def _array(value: npt.ArrayLike) -> npt.NDArray[Any]:

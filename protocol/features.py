@@ -17,19 +17,23 @@
 | `length_ratio` | translation | characters of the translation for each of the source |
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from protocol.contracts import DETECTION, FACE, SEGMENTATION, SENTIMENT, TRANSLATION
-from protocol.drift import Reference, Values
+from protocol.drift import DriftWatch, Reference, Values
+from protocol.errors import ServiceError
 from protocol.images import decode_image
 from protocol.subwords import SubwordTokenizer
 from protocol.tokenizer import UNKNOWN_ID, Encoded, WordTokenizer
-from protocol.version_folder import ASSETS_FOLDER, Manifest
+from protocol.version_folder import ASSETS_FOLDER, MANIFEST_FILE, Manifest
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 Features = dict[str, Values]
@@ -64,6 +68,35 @@ def feature_reader(folder: Path, manifest: Manifest, reference: Reference) -> Fe
     if task == TRANSLATION.task:
         return _Translation(SubwordTokenizer.from_folder(assets).encode)
     return {DETECTION.task: _detection, SEGMENTATION.task: _segmentation}.get(task)
+
+
+class WatchedVersion(NamedTuple):
+    """A version that can be watched for drift.
+
+    Attributes:
+        read: reads the features of a request and its answer.
+        watch: remembers them.
+    """
+
+    read: FeatureReader
+    watch: DriftWatch
+
+
+def watched_version(folder: Path) -> WatchedVersion | None:
+    """Opens a version for watching; None where its manifest has no reference, or it has none.
+
+    A damaged version is not watched either, and logged.
+    """
+    if not (folder / MANIFEST_FILE).is_file():
+        return None
+    try:
+        manifest = Manifest.read(folder)
+        reference = manifest.reference
+        read = feature_reader(folder, manifest, reference) if reference else None
+    except ServiceError as error:
+        log.warning("%s is not watched for drift: %s", folder, error)
+        return None
+    return WatchedVersion(read, DriftWatch(reference)) if read and reference else None
 
 
 class _Face:

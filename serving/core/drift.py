@@ -14,11 +14,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from protocol.contracts import SERVING_DEFAULT
-from protocol.drift import DriftWatch
 from protocol.drift_metrics import drift_metrics
 from protocol.errors import ServiceError
-from protocol.features import FeatureReader, feature_reader
-from protocol.version_folder import MANIFEST_FILE, Manifest
+from protocol.features import WatchedVersion, watched_version
 from serving.core.servable import ServableId
 
 log = logging.getLogger(__name__)
@@ -30,8 +28,7 @@ class Sampler:
     """Takes samples of one version's requests.
 
     Args:
-        reader: Reads their features.
-        watch: Remembers these.
+        watched: Reads and remembers their features.
         executor: Threads to read in.
         interval_s: Between two samples, at least.
         clock: Seconds that only go forward.
@@ -39,14 +36,13 @@ class Sampler:
 
     def __init__(
         self,
-        reader: FeatureReader,
-        watch: DriftWatch,
+        watched: WatchedVersion,
         executor: Executor,
         interval_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.watch = watch
-        self._reader = reader
+        self.watch = watched.watch
+        self._reader = watched.read
         self._executor = executor
         self._interval_s = interval_s
         self._clock = clock
@@ -97,26 +93,12 @@ class DriftMonitor(Collector):
         if signature != SERVING_DEFAULT or self._samples_per_second <= 0:
             return None
         if servable_id not in self._samplers:
-            made = self._make(folder)
-            if made is None:
+            watched = watched_version(folder)
+            if watched is None:
                 return None
-            self._samplers[servable_id] = made
+            interval_s = 1 / self._samples_per_second
+            self._samplers[servable_id] = Sampler(watched, self._executor, interval_s)
         return self._samplers[servable_id]
-
-    def _make(self, folder: Path) -> Sampler | None:
-        if not (folder / MANIFEST_FILE).is_file():
-            return None
-        try:
-            manifest = Manifest.read(folder)
-            reference = manifest.reference
-            reader = feature_reader(folder, manifest, reference) if reference else None
-        except ServiceError as error:
-            log.warning("%s is not watched for drift: %s", folder, error)
-            return None
-        if reference is None or reader is None:
-            return None
-        interval_s = 1 / self._samples_per_second
-        return Sampler(reader, DriftWatch(reference), self._executor, interval_s)
 
     def forget(self, servable_id: ServableId) -> None:
         """Drops a version that has ended."""

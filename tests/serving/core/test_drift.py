@@ -7,6 +7,7 @@ import pytest
 
 from protocol.drift import FEWEST, Distribution, DriftWatch, Reference
 from protocol.errors import InvalidRequestError
+from protocol.features import WatchedVersion
 from serving.core.drift import DriftMonitor, Sampler
 from serving.core.servable import ServableId
 
@@ -20,13 +21,17 @@ def executor() -> Any:
         yield executor
 
 
+def watched(read: Any) -> WatchedVersion:
+    return WatchedVersion(read, DriftWatch(REFERENCE))
+
+
 def texts(*values: bytes) -> dict[str, Any]:
     return {"text": np.array(values, dtype=object)}
 
 
 def test_samples_are_some_time_apart(executor) -> None:
     now = [5.0]
-    sampler = Sampler(lambda *_: {}, DriftWatch(REFERENCE), executor, 2, lambda: now[0])
+    sampler = Sampler(watched(lambda *_: {}), executor, 2, lambda: now[0])
     wanted = []
     for now[0] in (5, 5.1, 6.9, 7, 7.1, 20, 20.1):
         wanted.append(sampler.wants_one())
@@ -37,12 +42,11 @@ def test_a_sample_that_can_not_be_read_harms_nothing(executor) -> None:
     def read(inputs: Any, outputs: Any) -> Any:
         raise outputs["error"]
 
-    watch = DriftWatch(REFERENCE)
-    sampler = Sampler(read, watch, executor, 0)
+    sampler = Sampler(watched(read), executor, 0)
     for error in (InvalidRequestError("no image"), KeyError("words")):
         sampler.take({}, {"error": error})
     executor.submit(lambda: None).result()
-    assert watch.report()[0].observations == 0
+    assert sampler.watch.report()[0].observations == 0
 
 
 def test_versions_without_a_reference_are_not_watched(
