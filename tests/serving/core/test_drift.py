@@ -57,7 +57,7 @@ def test_versions_without_a_reference_are_not_watched(
     assert monitor.sampler(ServableId("half", 1), plain, "serving_default") is None
     known = model_folders.sentiment(manifest=make_manifest())
     assert monitor.sampler(ServableId("sentiment", 1), known, "serving_default") is None
-    assert list(monitor.collect())[0].samples == []
+    assert next(iter(monitor.collect())).samples == []
 
 
 def test_a_watched_version(executor, model_folders, make_manifest) -> None:
