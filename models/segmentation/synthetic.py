@@ -61,9 +61,7 @@ def _draw_nuclei(random: np.random.Generator, height: int, width: int) -> np.nda
     return light
 
 
-def _ellipse(
-    random: np.random.Generator, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _ellipse(random: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns rows and columns of one nucleus' pixels: an ellipse with a wavy outline."""
     center_y, center_x = random.uniform(0, height), random.uniform(0, width)
     top, left = max(0, int(center_y) - _REACH), max(0, int(center_x) - _REACH)
