@@ -180,7 +180,7 @@ soak: $(READY_DEV) ## minutes of swaps, overload, broken requests and faults aga
 
 ##@ Development
 .PHONY: test
-test: $(READY_DEV) ## run the tests with coverage
+test: $(READY_DEV) ## run the tests
 	@$(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(if $(MARKS),-m "$(MARKS)") $(TESTS) $(ARGS)
 
 .PHONY: lint
@@ -215,7 +215,7 @@ clean: ## remove the environment and caches; runs and published models stay
 
 # ---- how the environment is made ------------------------------------------------------------
 
-EVERYTHING := '.[serve,litert,tensorflow,dev]'
+EVERYTHING := '.[serve,litert,web,tensorflow,dev]'
 
 # The first Python found that pyproject.toml allows.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
@@ -228,7 +228,7 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV)
 
 $(READY): pyproject.toml constraints.txt | $(PY)
-	$(call install,'.[serve$(comma)tensorflow]')
+	$(call install,'.[serve$(comma)web$(comma)tensorflow]')
 
 $(READY_DEV): pyproject.toml constraints.txt | $(PY)
 	$(call install,$(EVERYTHING))

@@ -54,7 +54,7 @@ TARGETS = (
 HEAVY = {"keras", "tensorflow", "tensorflow-serving-api", "tf2onnx", "onnx", "scikit-learn"}
 
 # Folders that exist on somebody's machine, not in a container or in this repository.
-_PERSONAL_PATH = re.compile(r"""(?:^|[\s"'`=(:])/(?:home|Users|root|work|mnt)/""", re.MULTILINE)
+_PERSONAL_PATH = re.compile(r"""(?:^|[\s"'`=(:])/(?:home|Users|root|work|mnt(?!/models\b))/""", re.MULTILINE)
 _ADDRESS = re.compile(r"https?://(?!127\.0\.0\.1|localhost|engine[:/])")
 
 
@@ -158,20 +158,23 @@ class TestPins:
     def test_what_the_requirements_need_is_pinned_too(self, repository: Path) -> None:
         description, pinned = project(repository), pins(repository)
         extras = description["optional-dependencies"].values()
-        todo = [*description["dependencies"], *(line for extra in extras for line in extra)]
-        seen: set[str] = set()
+        lines = [*description["dependencies"], *(line for extra in extras for line in extra)]
+        # Each requirement with the extras of the package that has it.
+        todo = [(line, frozenset({""})) for line in lines]
+        seen: set[tuple[str, frozenset[str]]] = set()
         while todo:
-            requirement = Requirement(todo.pop())
-            name = canonicalize_name(requirement.name)
+            line, wanted = todo.pop()
+            requirement = Requirement(line)
             marker = requirement.marker
-            wanted = marker is None or any(
-                marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}
-            )
-            if not wanted or name in seen:
+            if marker is not None and not any(marker.evaluate({"extra": each}) for each in wanted):
                 continue
-            seen.add(name)
+            name = canonicalize_name(requirement.name)
+            asked = frozenset({"", *requirement.extras})
+            if (name, asked) in seen:
+                continue
+            seen.add((name, asked))
             assert name in pinned, f"{name} is not in constraints.txt"
-            todo += metadata.requires(name) or []
+            todo += [(child, asked) for child in metadata.requires(name) or []]
 
     def test_the_base_is_the_thin_client_and_the_server_has_no_tensorflow(
         self, repository: Path
@@ -193,6 +196,7 @@ class TestImports:
     }
     # The runtimes of SavedModels and of LiteRT, the protocol's compiler, client metrics, drawing.
     OPTIONAL: ClassVar = {
+        "nicegui",
         "tensorflow",
         "ai_edge_litert",
         "flatbuffers",

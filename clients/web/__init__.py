@@ -1,0 +1,1 @@
+"""A web page that asks served models: `python -m clients.web`; needs NiceGUI, extra `[web]`."""
