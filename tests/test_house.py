@@ -54,7 +54,9 @@ TARGETS = (
 HEAVY = {"keras", "tensorflow", "tensorflow-serving-api", "tf2onnx", "onnx", "scikit-learn"}
 
 # Folders that exist on somebody's machine, not in a container or in this repository.
-_PERSONAL_PATH = re.compile(r"""(?:^|[\s"'`=(:])/(?:home|Users|root|work|mnt(?!/models\b))/""", re.MULTILINE)
+_PERSONAL_PATH = re.compile(
+    r"""(?:^|[\s"'`=(:])/(?:home|Users|root|work|mnt(?!/models\b))/""", re.MULTILINE
+)
 _ADDRESS = re.compile(r"https?://(?!127\.0\.0\.1|localhost|engine[:/])")
 
 
