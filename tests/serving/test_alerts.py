@@ -31,7 +31,12 @@ X = {"x": np.ones((1, 3), np.float32)}
 WAIT_S = 60.0
 # The rules look at minutes; here at seconds.
 SHORTER = ((r"\[\dm\]", "[6s]"), (r"for: \d+m", "for: 1s"))
-REFERENCE = Reference({"words": Distribution.of(np.array([1, 2, 3] * 100))})
+REFERENCE = Reference(
+    {
+        "words": Distribution.of(np.array([1, 2, 3] * 100)),
+        "class": Distribution.of(np.array(["negative", "positive"])),
+    }
+)
 
 
 class Prometheus:
@@ -55,6 +60,12 @@ class Prometheus:
         while (alert in await self.firing()) != fires:
             assert time.monotonic() < deadline, f"{alert}: {await self.firing()}"
             await asyncio.sleep(0.2)
+
+    async def values(self, expression: str) -> list[Any]:
+        """Answers a query."""
+        query = urllib.parse.urlencode({"query": expression})
+        found: list[Any] = (await asyncio.to_thread(self._get, f"query?{query}"))["result"]
+        return found
 
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}/api/v1/{path}", timeout=10) as answer:
@@ -123,7 +134,7 @@ async def ask(running: Any, model: str, inputs: Any, times: int) -> None:
 
 
 async def test_alerts_fire_and_resolve(
-    model_folders, start_server, make_manifest, prometheus, monkeypatch
+    model_folders, start_server, make_manifest, prometheus, monkeypatch, repository
 ) -> None:
     model_folders.half_plus_two(1)
     model_folders.half_plus_two(1, name="other")
@@ -184,6 +195,13 @@ async def test_alerts_fire_and_resolve(
     texts = {"text": np.array([b"good film good film good film"] * FEWEST, dtype=object)}
     await ask(running, "sentiment", texts, 2)
     await watcher.until("ModelDrifts sentiment")
+
+    # No panel of the dashboards is empty.
+    for file in sorted((repository / "serving/docker/grafana/dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel["targets"]:
+                expression = target["expr"].replace("$model", "sentiment")
+                assert await watcher.values(expression), f"{file.name}: {panel['title']}"
 
     # A model without a version.
     shutil.rmtree(model_folders.model("lookup") / "1")
