@@ -40,6 +40,20 @@ class Recorder(Protocol):
         """A request was answered."""
 
 
+class Sender(Protocol):
+    """Takes calls and brings their answers; `clients.transport.Transport` is one."""
+
+    def send(self, call: Call[Result], timeout_s: float | None = None) -> Result:
+        """Returns the answer to a call.
+
+        Raises:
+            ServiceError: There is none.
+        """
+
+    def close(self) -> None:
+        """Ends it."""
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """What sets the clients of one task apart.
@@ -126,6 +140,7 @@ class TaskClient:
         batch_size: Items sent in one call; None for what suits the task.
         metrics: Is told about every call; see `clients.metrics.ClientMetrics`.
         recorder: Is shown every request with its answer; see `clients.recorder.DriftRecorder`.
+        transport: Takes the calls instead of a connection to `target`; see `clients.local`.
 
     Raises:
         ValueError: `batch_size` is less than 1.
@@ -143,11 +158,12 @@ class TaskClient:
         batch_size: int | None = None,
         metrics: CallObserver | None = None,
         recorder: Recorder | None = None,
+        transport: Sender | None = None,
     ) -> None:
         config = ClientConfig.of(target)
         served = _served_model(self.spec, config, model, version, label, batch_size)
         self._served = replace(served, recorder=recorder)
-        self._transport = Transport(config, metrics)
+        self._transport = transport or Transport(config, metrics)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Exports models and manages the model repository: `python -m export`."""
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export import FORMATS, audit
+from export.formats import ALL_FORMATS, EDGE_FORMATS, REFUSALS_FILE, parse_formats
 from export.gate import DEFAULT_MARGIN, GateError, check_gate
 from export.int8 import quantize_version
 from export.reference import reference_of
@@ -26,6 +28,7 @@ DESCRIPTION = """\
 Turn a trained model into a version folder, and manage what is served.
 
   python -m export sentiment --run runs/sentiment --to saved_model onnx
+  python -m export detection --to onnx,onnx-fp16,onnx-int8,litert,litert-int8     for the edge
   python -m export publish sentiment                  the shipped weights, as the newest version
   python -m export publish sentiment --run runs/mine  your own run
   python -m export canary sentiment                   serve the newest beside the stable version
@@ -34,6 +37,7 @@ Turn a trained model into a version folder, and manage what is served.
                                                       version before
   python -m export prune sentiment --keep 2           delete older versions
   python -m export quantize build/translation --out build/int8    ONNX with int8 weights
+  python -m export table runs/*/export                size, speed and metric of every format
   python -m export tune sentiment                     measure how a server best runs the newest
   python -m export reference sentiment --examples reviews.tsv     what its traffic looks like
   python -m export list                               what is published
@@ -75,6 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     publisher.add_argument("--ungated", action="store_true", help="publish it even if it is worse")
     publisher.add_argument(
         "--tune", action="store_true", help="measure it first, as `tune` does: some seconds"
+    )
+    tabler = commands.add_parser("table", help="measure every format of version folders")
+    tabler.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="version folder")
+    tabler.add_argument(
+        "--out", type=Path, default=Path("build/table"), help="folder for the table and its plot"
     )
     quantizer = commands.add_parser("quantize", help="round the ONNX weights of a version to int8")
     quantizer.add_argument("folder", type=Path, help="version folder")
@@ -119,7 +128,15 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, help="run folder (default: shipped weights; TINY where none ship)"
     )
-    parser.add_argument("--to", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument(
+        "--to",
+        nargs="+",
+        type=parse_formats,
+        default=[list(FORMATS)],
+        metavar="FORMAT",
+        help=f"of {', '.join(ALL_FORMATS)}, with blanks or commas between them "
+        f"(default: {' '.join(FORMATS)})",
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -131,6 +148,7 @@ def export_command(name: str, arguments: argparse.Namespace, out: Path) -> None:
     """Exports a run, the shipped weights, or a TINY model trained on the spot, to `out`."""
     print("loading TensorFlow and Keras ...", file=sys.stderr)
     from export import version
+    from export.edge import known_data
 
     served = SERVED[name]
     exporter = version.exporter_of(served.task)
@@ -140,7 +158,20 @@ def export_command(name: str, arguments: argparse.Namespace, out: Path) -> None:
             examples = exporter.load_examples(arguments.data, model)
         else:
             examples = exporter.sample_examples()
-        version.export_version(served.task, model, out, arguments.to, examples, name)
+        formats = [name for names in arguments.to for name in names]
+        data = arguments.data
+        if data is None and set(formats) & set(EDGE_FORMATS):
+            data = known_data(model)
+        version.export_version(served.task, model, out, formats, examples, name, data)
+    for refused, reason in read_refusals(out).items():
+        print(f"{name}: {refused} is not there: {reason}", file=sys.stderr)
+
+
+def read_refusals(folder: Path) -> dict[str, str]:
+    """Reads which formats a version folder lacks, and why."""
+    file = folder / REFUSALS_FILE
+    refused: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    return refused
 
 
 def publish_command(arguments: argparse.Namespace) -> None:
@@ -250,6 +281,15 @@ def reference_command(arguments: argparse.Namespace) -> None:
     print(f"{folder}: {names} of {reference.examples} examples")
 
 
+def table_command(arguments: argparse.Namespace) -> None:
+    """Measures every format of version folders; prints the table, and writes it to files."""
+    from export.table import markdown, measure_folders, write_table
+
+    rows = measure_folders(arguments.folders)
+    write_table(rows, arguments.out)
+    print(markdown(rows), end="")
+
+
 def in_words(tuning: ServingTuning) -> str:
     """Says how to run a version."""
     places = {
@@ -286,6 +326,9 @@ def run_command(arguments: argparse.Namespace) -> None:
     if arguments.command == "quantize":
         quantize_version(arguments.folder, arguments.out)
         print(f"quantized {arguments.out}")
+        return
+    if arguments.command == "table":
+        table_command(arguments)
         return
     repository = ModelRepository(arguments.repository)
     if arguments.command == "publish":

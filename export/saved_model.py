@@ -22,12 +22,12 @@ def write_signatures(module: Any, contract: TaskContract, folder: Path) -> None:
     import tensorflow as tf
 
     signatures = {spec.name: getattr(module, spec.name) for spec in contract.signatures}
-    with _one_handle_for_each_variable():
+    with one_handle_for_each_variable():
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 @contextmanager
-def _one_handle_for_each_variable() -> Iterator[None]:
+def one_handle_for_each_variable() -> Iterator[None]:
     """Keeps Keras from adding a second variable for each of its own to the saved graph.
 
     The graph's restore operation would set the second one, and the signatures read the first.

@@ -7,7 +7,7 @@ the hypotheses by one token, and the host searches: see `protocol.beam_search`.
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +51,9 @@ SCORE_TOLERANCE = 1e-3
 """By how much an engine's score of the same sentence may differ from Keras'."""
 OTHER_SENTENCES = 0.01
 """Share of the sentences that may differ: two hypotheses may score almost the same."""
+
+DATES = "dates"
+"""Name of the made-up dates among the data that a model learned from."""
 
 SAMPLE_TEXTS = (
     "Where is the nearest railway station?",
@@ -98,9 +101,10 @@ def load_references(data: Path, model: TranslationModel) -> list[Item]:
     return references(load_pairs_to_evaluate(data, model.config, None).pairs)
 
 
-def sample_references() -> list[Item]:
-    """Returns made-up sentences and dates with their translations."""
-    return references([*synthetic.make_pairs(50, seed=11), *dates.make_pairs(100, seed=11)])
+def sample_references(model: TranslationModel) -> list[Item]:
+    """Returns what the model was made for, dates or made-up sentences, with translations."""
+    made = dates if DATES in model.details["data"] else synthetic
+    return references(made.make_pairs(200, seed=11))
 
 
 def write_saved_model(model: TranslationModel, folder: Path) -> None:
@@ -229,6 +233,14 @@ def step_graph(
     model: TranslationModel, memory: Specs, state: Specs, outputs: Sequence[str]
 ) -> onnx.ModelProto:
     """Converts the step; see `step_model` for its inputs and outputs."""
+    advance, inputs = step_function(model, memory, state)
+    return from_tensorflow(advance, inputs, outputs)
+
+
+def step_function(
+    model: TranslationModel, memory: Specs, state: Specs
+) -> tuple[Callable[..., tuple[Any, ...]], Specs]:
+    """Returns the step as a TensorFlow function, and its inputs in order; see `step_model`."""
     import tensorflow as tf
 
     network, size = model.network, model.tokenizer.vocabulary_size
@@ -250,7 +262,7 @@ def step_graph(
         **{f"memory_{name}": spec for name, spec in memory.items()},
         **{f"state_{name}": spec for name, spec in state.items()},
     }
-    return from_tensorflow(advance, inputs, outputs)
+    return advance, inputs
 
 
 def memory_specs(model: TranslationModel) -> Specs:

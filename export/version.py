@@ -5,12 +5,15 @@ import importlib
 import importlib.metadata
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from export import FORMATS
+from export import FORMATS, edge
+from export.formats import ALL_FORMATS, EDGE_FORMATS
+from export.judges import Judge, make_judge
 from export.parity import Parity, ParityError
 from models.common.backends import Backend, OnnxBackend, SavedModelBackend
 from models.common.commands import TrainedModel
@@ -84,6 +87,7 @@ def export_version(
     formats: Sequence[str],
     examples: Sequence[Any],
     model_name: str | None = None,
+    data: Path | None = None,
 ) -> Manifest:
     """Writes a version folder.
 
@@ -91,10 +95,11 @@ def export_version(
         task: what the model is for.
         model: what to export.
         folder: where to; an earlier export there is replaced.
-        formats: of `FORMATS`.
+        formats: of `ALL_FORMATS`; an edge format that fails is left out, see `export.edge`.
         examples: inputs on which each file is compared with Keras.
         model_name: name under which it will be served, for the warm-up requests; the task's
             where None.
+        data: data folder that edge formats are calibrated and judged on; None for made-up data.
 
     Returns:
         The manifest, as written to the folder.
@@ -104,9 +109,9 @@ def export_version(
             without a manifest, for looking into, and cannot be published.
         ValueError: for an unknown task or format, or a folder that holds something else.
     """
-    unknown = sorted(set(formats) - set(FORMATS))
+    unknown = sorted(set(formats) - set(ALL_FORMATS))
     if unknown or not formats:
-        raise ValueError(f"unknown format {unknown}; formats: {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {unknown}; formats: {', '.join(ALL_FORMATS)}")
     exporter, name = exporter_of(task), model_name or task
     _make_empty(folder)
     if "saved_model" in formats:
@@ -120,12 +125,36 @@ def export_version(
     try:
         parity = [
             _compared(exporter, model, _backend(engine, folder), engine, examples)
-            for engine in formats
+            for engine in FORMATS
+            if engine in formats
         ]
     except ParityError:
         (folder / MANIFEST_FILE).unlink()
         raise
+    if edge_formats := [name for name in EDGE_FORMATS if name in formats]:
+        judge = make_judge(task, model, data)
+        parity = [judge.judge(_backend(name, folder), name) for name in FORMATS if name in formats]
+        parity += _edge_parity(task, model, folder, edge_formats, data, judge)
     return _manifest(task, model, name, pipeline, parity).write(folder)
+
+
+def _edge_parity(
+    task: str,
+    model: TrainedModel,
+    folder: Path,
+    formats: Sequence[str],
+    data: Path | None,
+    judge: Judge,
+) -> list[Parity]:
+    exporter = exporter_of(task)
+    images = edge.calibration_of(exporter, model, data)
+    with tempfile.TemporaryDirectory() as scratch:
+        onnx = folder
+        if not (folder / ONNX_FILE).is_file():
+            onnx = Path(scratch)
+            exporter.write_onnx(model, onnx / ONNX_FILE)
+        source = edge.EdgeSource(task, model, folder, onnx, images)
+        return edge.write_edge_formats(source, formats, judge).parity
 
 
 def _make_empty(folder: Path) -> None:

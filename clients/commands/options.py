@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from clients.config import DEFAULT_TARGET, ClientConfig, TlsConfig
@@ -91,7 +92,19 @@ def add_model(command: argparse.ArgumentParser, spec: TaskSpec, items: str) -> N
         help=f"{items} sent in one request (default: %(default)s)",
     )
     add_version(command)
+    add_local(command)
     add_connection(command)
+
+
+def add_local(command: argparse.ArgumentParser) -> None:
+    """Adds `--local FILE`; `client_options` reads it."""
+    command.add_argument(
+        "--local",
+        type=Path,
+        metavar="FILE",
+        help="ask this .onnx or .tflite file of a version folder instead of a server "
+        "(needs onnxruntime or ai-edge-litert)",
+    )
 
 
 def client_config(arguments: argparse.Namespace) -> ClientConfig:
@@ -114,8 +127,18 @@ def client_config(arguments: argparse.Namespace) -> ClientConfig:
 
 
 def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options of `add_model` as arguments of a client, all but its target."""
-    return {name: getattr(arguments, name) for name in ("model", "version", "label", "batch_size")}
+    """Returns the options of `add_model` as arguments of a client, all but its target.
+
+    Raises:
+        ServiceError: The file of `--local` can not be used.
+    """
+    names = ("model", "version", "label", "batch_size")
+    options = {name: getattr(arguments, name) for name in names}
+    if arguments.local is not None:
+        from clients.local import LocalTransport  # servers' callers need no pipelines
+
+        options["transport"] = LocalTransport(arguments.local)
+    return options
 
 
 def positive_int(text: str) -> int:
