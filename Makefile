@@ -33,11 +33,11 @@ VENV       ?= .venv
 #= FOLDER      evaluate, export, publish: version folder (default: RUN/export)
 #= KEEP        prune: how many versions stay (default: 2)
 #= REPOSITORY  the published models (default: model_repository)
-#= PORT        serve, smoke, web: gRPC port (default: 8500); REST_PORT for metrics (default: 8501)
+#= PORT        serve, ask, web: gRPC port (default: 8500); REST_PORT for metrics (default: 8501)
 #= WEB_PORT    web: port of the page (default: 7860)
 #= CONFIG      canary, promote, rollback: model config file of the servers on TARGETS; rollback
 #=             without one retires the newest folder (TARGETS default: localhost:PORT)
-#= ENGINE      up: embedded or tfserving (default: what .env says)
+#= ENGINE      up, smoke: embedded or tfserving (default: what .env says)
 #= RIVALS      bench-rivals, bench-serving: other model servers (default: all that are known)
 #= TESTS       test: files or folders to run (default: all)
 #= WORKERS     test: processes; 0 runs the tests in one (default: 2); ARGS=--cov measures coverage
@@ -66,14 +66,14 @@ READY_DEV := $(VENV)/.ready-dev
 RUN_DIR    = $(or $(RUN),runs/$(MODEL))
 RELEASE    = --repository $(REPOSITORY) $(if $(CONFIG),--config $(CONFIG) --targets $(TARGETS))
 FOLDER_DIR = $(or $(FOLDER),$(RUN_DIR)/export)
-# What `make smoke` asks a model: a text, or the sample images of its newest version.
+# What `make ask` asks a model: a text, or the sample images of its newest version.
 SAMPLES    = $(lastword $(shell ls -dv $(REPOSITORY)/$(MODEL)/*/assets/samples 2>/dev/null))
-SMOKE_face              = face embed $(SAMPLES)
-SMOKE_detection         = detect $(SAMPLES)
-SMOKE_segmentation      = segment $(SAMPLES)
-SMOKE_sentiment         = sentiment "A joy from start to end."
-SMOKE_translation       = translation "Where is the train station?"
-SMOKE_translation_dates = translation --task dates "3 mai 1979"
+ASK_face              = face embed $(SAMPLES)
+ASK_detection         = detect $(SAMPLES)
+ASK_segmentation      = segment $(SAMPLES)
+ASK_sentiment         = sentiment "A joy from start to end."
+ASK_translation       = translation "Where is the train station?"
+ASK_translation_dates = translation --task dates "3 mai 1979"
 COMPOSE   ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 ##@ Start here
@@ -104,8 +104,13 @@ evaluate: $(READY) ## measure MODEL on DATA with BACKEND; the last line is JSON
 	  $(if $(FOLDER),--version-folder $(FOLDER)) --repository $(REPOSITORY) $(ARGS)
 
 .PHONY: export
-export: $(READY) ## write RUN of MODEL as SavedModel and ONNX into FOLDER, and compare them
-	@$(PY) -m export $(MODEL) --run $(RUN_DIR) --to saved_model onnx --out $(FOLDER_DIR) $(ARGS)
+export: $(READY) ## write RUN of MODEL, else its shipped weights, into FOLDER, in formats TO=a,b
+	@$(PY) -m export $(MODEL) $(if $(RUN)$(wildcard $(RUN_DIR)/run.json),--run $(RUN_DIR)) \
+	  --to $(or $(TO),saved_model,onnx) $(if $(DATA),--data $(DATA)) --out $(FOLDER_DIR) $(ARGS)
+
+.PHONY: export-table
+export-table: $(READY) ## one table of every format in FOLDER (default: those of all models)
+	@$(PY) -m export table $(or $(FOLDER),$(wildcard runs/*/export)) --out runs/table $(ARGS)
 
 ##@ Releases
 .PHONY: publish
@@ -140,23 +145,31 @@ serve: published-$(MODEL) ## serve MODEL here: gRPC on PORT, metrics on REST_POR
 	  --model_base_path=$(REPOSITORY)/$(MODEL) --enable_batching $(ARGS)
 
 .PHONY: up
-up: published ## start ENGINE and Prometheus with Docker Compose
+up: ## start ENGINE, Prometheus, Grafana and the web page with Docker Compose; publish what ships
 	@$(if $(ENGINE),ENGINE=$(ENGINE) COMPOSE_PROFILES=$(ENGINE)) $(COMPOSE) up --detach $(ARGS)
 	@$(COMPOSE) ps
 
 .PHONY: down
 down: ## stop what `make up` started
-	@COMPOSE_PROFILES=embedded,tfserving $(COMPOSE) down --remove-orphans $(ARGS)
+	@COMPOSE_PROFILES=embedded,tfserving,smoke $(COMPOSE) down --remove-orphans $(ARGS)
 
 .PHONY: logs
 logs: ## follow the logs of what `make up` started
 	@COMPOSE_PROFILES=embedded,tfserving $(COMPOSE) logs --follow --tail=100 $(ARGS)
 
 .PHONY: smoke
-smoke: $(READY) ## ask the server on PORT for its health, its versions of MODEL and one answer
+smoke: ## ask every model of what `make up` started, and look for it in the dashboards
+	@$(if $(ENGINE),ENGINE=$(ENGINE) COMPOSE_PROFILES=$(ENGINE)) $(COMPOSE) run --rm smoke
+
+.PHONY: dashboards
+dashboards: $(READY) ## write Grafana's dashboards from their Python description
+	@$(PY) serving/docker/grafana/make_dashboards.py
+
+.PHONY: ask
+ask: $(READY) ## ask the server on PORT for its health, its versions of MODEL and one answer
 	@$(PY) -m clients health --target localhost:$(PORT)
 	@$(PY) -m clients status --target localhost:$(PORT) $(MODEL)
-	@$(PY) -m clients $(SMOKE_$(MODEL)) --target localhost:$(PORT)
+	@$(PY) -m clients $(ASK_$(MODEL)) --target localhost:$(PORT)
 
 .PHONY: web
 web: $(READY) ## a web page here, on WEB_PORT, that asks the server on PORT

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import text_format
 
+from protocol.messages import ModelServerConfig
 from serving import config_files, flags
 from serving.core.metrics import ServerMetrics
 
@@ -141,8 +143,11 @@ class TestOverlay:
         assert (parsed.flags.port, parsed.flags.rest_api_port) == (8500, 8501)
         compose = yaml.safe_load((repository / "docker-compose.yml").read_text())
         command = compose["services"]["embedded"]["command"]
-        # Here a change of the settings starts new pods.
-        shared = {flag for flag in command if "poll_wait" not in flag}
+        # Here a change of the settings starts new pods, and pods serve the newest versions, as
+        # whoever fills the volume left them.
+        of_the_stack = ("poll_wait", "version_labels", "per_model")
+        shared = {flag for flag in command if not any(name in flag for name in of_the_stack)}
+        assert len(shared) == len(command) - len(of_the_stack)
         assert shared <= set(arguments)
 
     def test_it_uses_no_more_threads_than_it_asks_processors_for(
@@ -159,8 +164,14 @@ class TestOverlay:
     ) -> None:
         data = build(overlay)["ConfigMap"]["data"]
         assert set(data) == {"batching.config", "models.config", "monitoring.config"}
-        for name, text in data.items():
-            assert text == (repository / "serving" / "docker" / "config" / name).read_text()
+        folder = repository / "serving" / "docker" / "config"
+        for name in ("batching.config", "monitoring.config"):
+            assert data[name] == (folder / name).read_text()
+        models = config_files.read_text_proto(folder / "models.config", ModelServerConfig)
+        for model in models.model_config_list.config:  # the newest versions, see the flags
+            model.ClearField("model_version_policy")
+            model.ClearField("version_labels")
+        assert text_format.Parse(data["models.config"], ModelServerConfig()) == models
 
     def test_callers_find_every_pod(self, build: Callable[[str], Built], overlay: str) -> None:
         service = build(overlay)["Service"]["spec"]

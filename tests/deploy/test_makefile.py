@@ -51,10 +51,10 @@ def test_train_from_weights(command) -> None:
 
 
 @pytest.mark.parametrize("model", SERVED)
-def test_smoke_asks_every_model(command, model: str, tmp_path: Path) -> None:
+def test_ask_asks_every_model(command, model: str, tmp_path: Path) -> None:
     (tmp_path / model / "10" / "assets" / "samples").mkdir(parents=True)
     (tmp_path / model / "9" / "assets" / "samples").mkdir(parents=True)
-    module, arguments = command("smoke", MODEL=model, PORT="9500", REPOSITORY=str(tmp_path))
+    module, arguments = command("ask", MODEL=model, PORT="9500", REPOSITORY=str(tmp_path))
     assert module == "clients"
     parsed = vars(clients.command_line.build_parser().parse_args(arguments))
     assert parsed["target"] == "localhost:9500"
