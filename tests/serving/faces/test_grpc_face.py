@@ -464,8 +464,10 @@ async def test_calls_that_are_given_up_release_their_version(
     with pytest.raises(grpc.aio.AioRpcError):
         await predict(request, timeout=0.05)
     predictor = server.server.data_plane.predictor
-    call = predict(request)
     async with asyncio.timeout(20):
+        while predictor.in_flight:
+            await asyncio.sleep(0.01)
+        call = predict(request)
         while not predictor.in_flight:
             await asyncio.sleep(0.01)
         call.cancel()
