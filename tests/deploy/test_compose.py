@@ -67,7 +67,7 @@ def test_only_the_publisher_may_write_models(services: dict[str, Any]) -> None:
         for name, service in services.items()
     }
     assert {name: volumes for name, volumes in writable.items() if volumes} == {
-        "publisher": ["${MODELS:-models}:/models"],
+        "publisher": ["${MODEL_VOLUME:-models}:/models"],
         "prometheus": ["prometheus:/prometheus"],
         "grafana": ["grafana:/var/lib/grafana"],
     }

@@ -1,5 +1,6 @@
 """What the Makefile runs is what the programs understand."""
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -113,3 +114,11 @@ def test_serve(command) -> None:
     assert (parsed.flags.port, parsed.flags.rest_api_port) == (9500, 9501)
     assert parsed.flags.model_base_path == "model_repository/sentiment"
     assert parsed.flags.enable_batching
+
+
+def test_it_leaves_the_settings_of_compose_alone(repository: Path) -> None:
+    """What make assigns and the environment holds, compose would see with make's value."""
+    makefile = (repository / "Makefile").read_text()
+    assigned = set(re.findall(r"^(\w+) *:?=", makefile, re.MULTILINE))
+    lines = (repository / ".env").read_text().splitlines()
+    assert not assigned & {line.partition("=")[0] for line in lines}
