@@ -41,17 +41,17 @@ class Recorder(Protocol):
 
 
 class Sender(Protocol):
-    """Takes calls and brings their answers; `clients.transport.Transport` is one."""
+    """Takes calls and brings their answers: a transport of `clients.transport`, or another."""
 
-    def send(self, call: Call[Result], timeout_s: float | None = None) -> Result:
-        """Returns the answer to a call.
+    def send(self, call: Call[Any], timeout_s: float | None = None) -> Any:
+        """Returns the answer to a call; asyncio clients await it.
 
         Raises:
             ServiceError: There is none.
         """
 
-    def close(self) -> None:
-        """Ends it."""
+    def close(self) -> Any:
+        """Ends it; asyncio clients await that."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class TaskClient:
         config = ClientConfig.of(target)
         served = _served_model(self.spec, config, model, version, label, batch_size)
         self._served = replace(served, recorder=recorder)
-        self._transport = transport or Transport(config, metrics)
+        self._transport: Sender = transport or Transport(config, metrics)
 
     def __enter__(self) -> Self:
         return self
@@ -206,6 +206,7 @@ class AsyncTaskClient:
         batch_size: Items sent in one call; None for what suits the task.
         metrics: Is told about every call; see `clients.metrics.ClientMetrics`.
         recorder: Is shown every request with its answer; see `clients.recorder.DriftRecorder`.
+        transport: Takes the calls instead of a connection to `target`.
 
     Raises:
         ValueError: `batch_size` is less than 1.
@@ -223,11 +224,12 @@ class AsyncTaskClient:
         batch_size: int | None = None,
         metrics: CallObserver | None = None,
         recorder: Recorder | None = None,
+        transport: Sender | None = None,
     ) -> None:
         config = ClientConfig.of(target)
         served = _served_model(self.spec, config, model, version, label, batch_size)
         self._served = replace(served, recorder=recorder)
-        self._transport = AsyncTransport(config, metrics)
+        self._transport: Sender = transport or AsyncTransport(config, metrics)
 
     async def __aenter__(self) -> Self:
         return self

@@ -59,9 +59,7 @@ class TimedTransport(AsyncTransport):
             model: Name of the served model.
             version: Exact version; None for the one the server prefers.
         """
-        client = kind(self.config, model=model, version=version)
-        client._transport = self  # its own one has opened nothing yet
-        return client
+        return kind(self.config, model=model, version=version, transport=self)
 
     def _rpc(self, method: Method) -> Any:
         return partial(self._timed, method, super()._rpc(method))
