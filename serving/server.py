@@ -108,10 +108,10 @@ class ModelServer:
         )
         self._scheduler = BatchScheduler(self._executors.runs, self._threads)
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
+        self._drift = DriftMonitor(self._executors.samples, flags.drift_samples_per_second)
+        self.metrics.registry.register(self._drift)
         self.manager = self._make_manager()
         self.source = FileSystemSource(self.manager.aspire, self._executors.polls)
-        drift = DriftMonitor(self._executors.samples, flags.drift_samples_per_second)
-        self.metrics.registry.register(drift)
         self.data_plane = DataPlane(
             self.manager,
             self.source,
@@ -119,7 +119,7 @@ class ModelServer:
             batching=self._batching_of,
             scheduler=self._scheduler,
             executor=self._executors.preparation,
-            drift=drift,
+            drift=self._drift,
             labels_may_wait=flags.allow_version_labels_for_unavailable_models,
             check_method_names=flags.enable_signature_method_name_check,
         )
@@ -308,6 +308,7 @@ class ModelServer:
             runtimes,
             self.metrics.tf,
             tell_memory=self.metrics.memory_grew,
+            watch=self._drift.open,
             check_folder=self._read_batching_of,
             warm_up=flags.enable_model_warmup,
             warm_up_iterations=flags.num_request_iterations_for_warmup,

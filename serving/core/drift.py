@@ -42,7 +42,7 @@ class Sampler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.watch = watched.watch
-        self._reader = watched.read
+        self._read_features = watched.read
         self._executor = executor
         self._interval_s = interval_s
         self._clock = clock
@@ -62,7 +62,7 @@ class Sampler:
 
     def _read(self, inputs: Tensors, outputs: Tensors) -> None:
         try:
-            self.watch.add(self._reader(inputs, outputs))
+            self.watch.add(self._read_features(inputs, outputs))
         except ServiceError as error:
             log.info("A sample could not be read: %s", error)
         except Exception:
@@ -82,23 +82,21 @@ class DriftMonitor(Collector):
         self._samples_per_second = samples_per_second
         self._samplers: dict[ServableId, Sampler] = {}
 
-    def sampler(self, servable_id: ServableId, folder: Path, signature: str) -> Sampler | None:
+    def open(self, servable_id: ServableId, folder: Path) -> None:
+        """Reads what a version is compared with, if there is anything; blocking."""
+        watched = watched_version(folder) if self._samples_per_second > 0 else None
+        if watched is not None:
+            interval_s = 1 / self._samples_per_second
+            self._samplers[servable_id] = Sampler(watched, self._executor, interval_s)
+
+    def sampler(self, servable_id: ServableId, signature: str) -> Sampler | None:
         """The sampler for a signature; None where there is nothing to compare with.
 
         Args:
             servable_id: The version.
-            folder: Its folder, with the manifest.
             signature: The signature; only the one for files and texts is watched.
         """
-        if signature != SERVING_DEFAULT or self._samples_per_second <= 0:
-            return None
-        if servable_id not in self._samplers:
-            watched = watched_version(folder)
-            if watched is None:
-                return None
-            interval_s = 1 / self._samples_per_second
-            self._samplers[servable_id] = Sampler(watched, self._executor, interval_s)
-        return self._samplers[servable_id]
+        return self._samplers.get(servable_id) if signature == SERVING_DEFAULT else None
 
     def forget(self, servable_id: ServableId) -> None:
         """Drops a version that has ended."""

@@ -58,6 +58,7 @@ class VersionLoader:
         choose_runtime: Picks the runtime of a version.
         metrics: Counts loads and warm-up records.
         tell_memory: Is told by how many bytes the process grew for a version.
+        watch: Called with a version that has loaded, and its folder.
         check_folder: Called before loading; raises ServiceError for a folder that can not work.
         warm_up: Whether to replay the version's warm-up records.
         warm_up_iterations: How often each record is replayed.
@@ -69,6 +70,7 @@ class VersionLoader:
         metrics: TfMetrics,
         *,
         tell_memory: Callable[[ServableId, int], object] | None = None,
+        watch: Callable[[ServableId, Path], object] | None = None,
         check_folder: Callable[[Path], object] = Path.is_dir,
         warm_up: bool = True,
         warm_up_iterations: int = 1,
@@ -76,6 +78,7 @@ class VersionLoader:
         self._choose_runtime = choose_runtime
         self._metrics = metrics
         self._tell_memory = tell_memory
+        self._watch = watch
         self._check_folder = check_folder
         self._warm_up = warm_up
         self._warm_up_iterations = max(warm_up_iterations, 1)
@@ -89,6 +92,8 @@ class VersionLoader:
         except Exception:
             self._metrics.load_attempt_count.add(path, "fail")
             raise
+        if self._watch is not None:
+            self._watch(servable_id, aspired.folder)
         self._metrics.load_attempt_count.add(path, "success")
         self._metrics.load_latency.add(path, amount=(time.perf_counter() - started) * 1e6)
         if self._tell_memory is not None and before:

@@ -461,7 +461,7 @@ class Predictor:
             latency_us=tf.request_latency.series(name, call.api, call.entrypoint)
             if counted
             else None,
-            sampler=self._drift.sampler(handle.id, handle.folder, signature)
+            sampler=self._drift.sampler(handle.id, signature)
             if _queue_name(call.api) == "Predict"
             else None,
         )

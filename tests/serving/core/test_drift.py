@@ -54,23 +54,27 @@ def test_versions_without_a_reference_are_not_watched(
 ) -> None:
     monitor = DriftMonitor(executor, 1)
     plain = model_folders.half_plus_two(1)
-    assert monitor.sampler(ServableId("half", 1), plain, "serving_default") is None
     known = model_folders.sentiment(manifest=make_manifest())
-    assert monitor.sampler(ServableId("sentiment", 1), known, "serving_default") is None
+    for name, folder in (("half", plain), ("sentiment", known)):
+        monitor.open(ServableId(name, 1), folder)
+        assert monitor.sampler(ServableId(name, 1), "serving_default") is None
     assert next(iter(monitor.collect())).samples == []
 
 
 def test_a_watched_version(executor, model_folders, make_manifest) -> None:
     folder = model_folders.sentiment(manifest=make_manifest(reference=REFERENCE))
     servable_id = ServableId("sentiment", 1)
-    assert DriftMonitor(executor, 0).sampler(servable_id, folder, "serving_default") is None
+    switched_off = DriftMonitor(executor, 0)
+    switched_off.open(servable_id, folder)
+    assert switched_off.sampler(servable_id, "serving_default") is None
     monitor = DriftMonitor(executor, 1)
-    assert monitor.sampler(servable_id, folder, "tensors") is None
-    sampler = monitor.sampler(servable_id, folder, "serving_default")
+    monitor.open(servable_id, folder)
+    assert monitor.sampler(servable_id, "tensors") is None
+    sampler = monitor.sampler(servable_id, "serving_default")
     assert sampler is not None
-    assert monitor.sampler(servable_id, folder, "serving_default") is sampler
+    assert monitor.sampler(servable_id, "serving_default") is sampler
     monitor.forget(servable_id)
-    assert monitor.sampler(servable_id, folder, "serving_default") is not sampler
+    assert monitor.sampler(servable_id, "serving_default") is not sampler
 
 
 async def test_drift_shows_on_the_metrics_page(
@@ -107,4 +111,5 @@ def running_samples() -> Any:
 def test_a_damaged_manifest_is_no_reason_to_stop(executor, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": "manifest/1"}')
     monitor = DriftMonitor(executor, 1)
-    assert monitor.sampler(ServableId("x", 1), tmp_path, "serving_default") is None
+    monitor.open(ServableId("x", 1), tmp_path)
+    assert monitor.sampler(ServableId("x", 1), "serving_default") is None
