@@ -16,7 +16,7 @@ import grpc
 from google.protobuf import text_format
 
 from export.repository import ModelRepository, RepositoryError
-from protocol.errors import ServiceError, UnavailableError, error_from_status
+from protocol.errors import ServiceError, UnavailableError, error_from_status, status_of
 from protocol.messages import GetModelStatusRequest, ModelServerConfig, ReloadConfigRequest
 from protocol.services import GET_MODEL_STATUS, HANDLE_RELOAD_CONFIG, stub
 
@@ -47,7 +47,7 @@ class Engine:
         request.config.CopyFrom(config)
         response = self._call(HANDLE_RELOAD_CONFIG, request)
         if response.status.error_code:
-            code = _status_code(response.status.error_code)
+            code = status_of(response.status.error_code) or grpc.StatusCode.UNKNOWN
             raise error_from_status(code, f"{self.target}: {response.status.error_message}")
 
     def states(self, model: str) -> dict[int, tuple[int, str]]:
@@ -233,7 +233,3 @@ def _entry(config: Any, model: str) -> Any:
             return entry
     names = ", ".join(entry.name for entry in config.model_config_list.config)
     raise RepositoryError(f"the model config file has no model {model!r}; it has: {names}")
-
-
-def _status_code(number: int) -> grpc.StatusCode:
-    return next(code for code in grpc.StatusCode if code.value[0] == number)

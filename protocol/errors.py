@@ -160,6 +160,11 @@ _CLASSES: dict[grpc.StatusCode, type[ServiceError]] = {
 }
 
 
+def status_of(number: int) -> grpc.StatusCode | None:
+    """Finds a status by the number that travels; None if there is none of it."""
+    return next((code for code in grpc.StatusCode if code.value[0] == number), None)
+
+
 def error_from_status(code: grpc.StatusCode, message: str) -> ServiceError:
     """Makes the error that stands for a status.
 

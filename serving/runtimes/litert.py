@@ -29,12 +29,12 @@ from protocol.errors import (
     ServiceError,
 )
 from protocol.messages import SignatureDefMap
-from protocol.pipelines import Prepared
 from protocol.tensors import data_type, dtype_name
 from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
 from serving.runtimes.litert_signatures import read_signature_defs
 from serving.runtimes.pass_through import PassThrough, as_array
+from serving.runtimes.pipelined import PipelinedServable
 
 
 class LiteRtRuntime:
@@ -92,7 +92,7 @@ class InterpreterPool:
             return
 
 
-class LiteRtServable:
+class LiteRtServable(PipelinedServable):
     """One loaded LiteRT version; see `Servable`.
 
     Its signatures are those that TensorFlow Serving's tools wrote into the file, else those of the
@@ -100,37 +100,24 @@ class LiteRtServable:
     """
 
     runtime = "TFLite"
-    runs_inline = None
 
     def __init__(self, pool: InterpreterPool, definitions: Mapping[str, Any]) -> None:
         self._pool: InterpreterPool | None = pool
         first = pool.take()
         self._served = {each.spec.name: each for each in _served_signatures(first, definitions)}
-        self._pipelines = {name: PassThrough(each.spec) for name, each in self._served.items()}
-        self.signatures: Mapping[str, SignatureSpec] = {
-            name: each.spec for name, each in self._served.items()
-        }
         pool.put_back(first)
+        super().__init__({name: PassThrough(each.spec) for name, each in self._served.items()})
 
     def signature_defs(self) -> Any:
         """See `Servable`."""
         described = {name: signature_def(spec) for name, spec in self.signatures.items()}
         return SignatureDefMap(signature_def=described)
 
-    def prepares_slowly(self, signature: str) -> bool:
-        """See `Servable`; all steps are in the graph."""
-        return False
-
-    def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
-        """See `Servable`; interpreters are resized to the shapes that come."""
-        pipeline = self._pipelines[signature]
-        check_input_names(pipeline.spec, inputs)
-        check_input_dtypes(pipeline.spec, inputs)
-        return pipeline.prepare(inputs)
-
-    def merge(self, signature: str, items: Sequence[Prepared]) -> Tensors:
-        """See `Servable`."""
-        return self._pipelines[signature].merge(items)
+    def check(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """See `PipelinedServable`; interpreters are resized to the shapes that come."""
+        spec = self.signatures[signature]
+        check_input_names(spec, inputs)
+        check_input_dtypes(spec, inputs)
 
     def run(self, signature: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
         """See `Servable`."""
@@ -145,15 +132,6 @@ class LiteRtServable:
             raise InvalidRequestError(f"The graph can not run these inputs: {error}") from error
         pool.put_back(interpreter)
         return outputs
-
-    def finish(
-        self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
-    ) -> Tensors:
-        """See `Servable`."""
-        return self._pipelines[signature].finish(outputs, prepared)
-
-    def warmed_up(self) -> None:
-        """See `Servable`; nothing was taken that can be given back."""
 
     def close(self) -> None:
         """See `Servable`."""

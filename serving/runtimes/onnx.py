@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from protocol.contracts import (
     TENSORS,
     SignatureSpec,
     TensorSpec,
-    check_inputs,
     signature_def,
 )
 from protocol.errors import (
@@ -39,6 +38,7 @@ from protocol.pipelines import Pipeline, Prepared
 from protocol.version_folder import Manifest, ServingTuning
 from serving.core.servable import Tensors
 from serving.runtimes.pass_through import PassThrough
+from serving.runtimes.pipelined import PipelinedServable
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class UnknownGraph(PassThrough):
         return super().prepare(inputs)
 
 
-class OnnxServable:
+class OnnxServable(PipelinedServable):
     """One loaded ONNX version; see `Servable`.
 
     Attributes:
@@ -146,31 +146,14 @@ class OnnxServable:
         pipelines: Mapping[str, Pipeline],
         runs_inline: bool | None = None,
     ) -> None:
+        super().__init__(pipelines)
         self.runs_inline = runs_inline
         self._graph: SessionGraph | None = graph
-        self._pipelines = dict(pipelines)
-        self.signatures: Mapping[str, SignatureSpec] = {
-            name: pipeline.spec for name, pipeline in pipelines.items()
-        }
 
     def signature_defs(self) -> Any:
         """See `Servable`."""
         described = {name: signature_def(spec) for name, spec in self.signatures.items()}
         return SignatureDefMap(signature_def=described)
-
-    def prepares_slowly(self, signature: str) -> bool:
-        """See `Servable`."""
-        return self._pipelines[signature].prepares_slowly
-
-    def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
-        """See `Servable`."""
-        pipeline = self._pipelines[signature]
-        check_inputs(pipeline.spec, inputs)
-        return pipeline.prepare(inputs)
-
-    def merge(self, signature: str, items: Sequence[Prepared]) -> Tensors:
-        """See `Servable`."""
-        return self._pipelines[signature].merge(items)
 
     def run(self, signature: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
         """See `Servable`."""
@@ -183,12 +166,6 @@ class OnnxServable:
             raise
         except Exception as error:
             raise _run_error(error) from error
-
-    def finish(
-        self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
-    ) -> Tensors:
-        """See `Servable`."""
-        return self._pipelines[signature].finish(outputs, prepared)
 
     def warmed_up(self) -> None:
         """See `Servable`: from now on memory is kept from run to run, which is faster."""

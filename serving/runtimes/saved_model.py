@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
@@ -26,20 +25,17 @@ from protocol.contracts import SignatureSpec, check_input_names, signature_spec
 from protocol.errors import (
     DataLossError,
     FailedPreconditionError,
-    InternalError,
     InvalidTensorError,
     NotFoundError,
-    ServiceError,
-    error_from_status,
 )
 from protocol.messages import SignatureDef, SignatureDefMap
-from protocol.pipelines import Prepared
 from protocol.tensors import to_ndarray
 from protocol.version_folder import Manifest
 from serving.core.servable import Tensors
 from serving.core.work_time import working_elsewhere
 from serving.runtimes.pass_through import PassThrough, as_array
-from serving.runtimes.saved_model_functions import FunctionServable
+from serving.runtimes.pipelined import PipelinedServable
+from serving.runtimes.saved_model_functions import FunctionServable, run_error
 
 log = logging.getLogger(__name__)
 
@@ -150,11 +146,10 @@ def _has_all_variables(session: Any) -> bool:
     return all(found)
 
 
-class SavedModelServable:
+class SavedModelServable(PipelinedServable):
     """One loaded SavedModel version; see `Servable`."""
 
     runtime = "TF1"
-    runs_inline = None
 
     def __init__(self, session: Any, definitions: Any) -> None:
         self._session: Any = session
@@ -164,27 +159,16 @@ class SavedModelServable:
             for name, definition in definitions.signature_def.items()
             if (spec := _served_spec(session.graph, name, definition)) is not None
         }
-        self.signatures: Mapping[str, SignatureSpec] = {
-            name: served.pipeline.spec for name, served in self._served.items()
-        }
+        super().__init__({name: served.pipeline for name, served in self._served.items()})
 
     def signature_defs(self) -> Any:
         """See `Servable`."""
         return self._definitions
 
-    def prepares_slowly(self, signature: str) -> bool:
-        """See `Servable`; all steps are in the graph."""
-        return False
-
-    def prepare(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Prepared:
-        """See `Servable`; dtypes and shapes are the graph's business."""
-        served = self._served[signature]
-        check_input_names(served.pipeline.spec, inputs, served.feed_names)
-        return served.pipeline.prepare(inputs)
-
-    def merge(self, signature: str, items: Sequence[Prepared]) -> Tensors:
-        """See `Servable`."""
-        return self._served[signature].pipeline.merge(items)
+    def check(self, signature: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """See `PipelinedServable`; dtypes and shapes are the graph's business."""
+        feed_names = self._served[signature].feed_names
+        check_input_names(self.signatures[signature], inputs, feed_names)
 
     def run(self, signature: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
         """See `Servable`."""
@@ -194,16 +178,7 @@ class SavedModelServable:
         try:
             return self._served[signature].run(session, tensors)
         except Exception as error:
-            raise _run_error(error) from error
-
-    def finish(
-        self, signature: str, outputs: Mapping[str, np.ndarray[Any, Any]], prepared: Prepared
-    ) -> Tensors:
-        """See `Servable`."""
-        return self._served[signature].pipeline.finish(outputs, prepared)
-
-    def warmed_up(self) -> None:
-        """See `Servable`; nothing was taken that can be given back."""
+            raise run_error(error) from error
 
     def close(self) -> None:
         """See `Servable`."""
@@ -294,11 +269,3 @@ def _served_spec(graph: Any, name: str, definition: Any) -> SignatureSpec | None
         if not name.startswith("__"):
             log.warning("The signature %s is left out: %s", name, error)
         return None
-
-
-def _run_error(error: Exception) -> ServiceError:
-    """TensorFlow's errors carry the number of their status; others are faults of ours."""
-    for code in grpc.StatusCode:
-        if isinstance(error, tf.errors.OpError) and code.value[0] == error.error_code:
-            return error_from_status(code, error.message)
-    return InternalError(f"{type(error).__name__}: {error}")
