@@ -21,7 +21,7 @@ import numpy.typing as npt
 from clients.calls import Call
 from protocol import messages, services
 from protocol.contracts import SERVING_DEFAULT, check_inputs, signature_def
-from protocol.edge_files import step_file
+from protocol.edge_files import LITERT_SUFFIX, ONNX_SUFFIX, open_onnx, open_tflite, step_file
 from protocol.errors import (
     FailedPreconditionError,
     InternalError,
@@ -30,7 +30,6 @@ from protocol.errors import (
     UnimplementedError,
 )
 from protocol.graphs import Session, SessionGraph, load_pipelines
-from protocol.litert_session import LiteRtSession, default_inputs
 from protocol.pipelines import Pipeline
 from protocol.tensors import to_ndarray, write_tensor
 from protocol.version_folder import Manifest
@@ -38,7 +37,6 @@ from protocol.version_folder import Manifest
 Answer = TypeVar("Answer")
 Array = npt.NDArray[Any]
 
-LITERT_SUFFIX, ONNX_SUFFIX = ".tflite", ".onnx"
 # Suffix -> the module that runs such files, and the package that has it. They are imported when a
 # file asks for them: whoever asks a server needs neither.
 _ENGINES = {
@@ -145,24 +143,9 @@ def _engine(file: Path) -> Any:
 def _open(engine: Any, file: Path, manifest: Manifest, threads: int) -> Session:
     try:
         if file.suffix == LITERT_SUFFIX:
-            return _open_tflite(engine, file, manifest, threads)
-        return _open_onnx(engine, file, threads)
+            return open_tflite(engine, file, manifest, threads)
+        return open_onnx(engine, file, threads)
     except ServiceError:
         raise
     except Exception as error:
         raise FailedPreconditionError(f"{file} can not be loaded: {error}") from error
-
-
-def _open_onnx(engine: Any, file: Path, threads: int) -> Session:
-    options = engine.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # it warns of optional inputs
-    session: Session = engine.InferenceSession(
-        str(file), options, providers=["CPUExecutionProvider"]
-    )
-    return session
-
-
-def _open_tflite(engine: Any, file: Path, manifest: Manifest, threads: int) -> Session:
-    interpreter = engine.Interpreter(model_path=str(file), num_threads=threads or None)
-    return LiteRtSession(interpreter, default_inputs(manifest), manifest.labels)

@@ -5,14 +5,14 @@ The host-side steps around them are those of the server and of local clients.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from export.formats import FILES, format_files
 from models.common.backends import Tensors
+from protocol.edge_files import LITERT_SUFFIX, open_onnx, open_tflite
 from protocol.graphs import Session, SessionGraph, load_pipelines
-from protocol.litert_session import LiteRtSession, default_inputs
+from protocol.pipelines import answer_alone
 from protocol.version_folder import Manifest
 
 
@@ -42,9 +42,7 @@ class FileBackend:
 
     def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
         """Prepares, runs and finishes one request."""
-        prepared = self.pipeline.prepare(inputs)
-        outputs = self.pipeline.run(self.graph, self.pipeline.merge([prepared]))
-        return self.pipeline.finish(outputs, prepared)
+        return answer_alone(self.pipeline, self.graph, inputs)
 
 
 def open_file(path: Path, manifest: Manifest, threads: int = 0) -> Session:
@@ -53,29 +51,13 @@ def open_file(path: Path, manifest: Manifest, threads: int = 0) -> Session:
     Raises:
         ValueError: the engine can not load it.
     """
-    open_one = open_tflite if path.suffix == ".tflite" else open_onnx
     try:
-        return open_one(path, manifest, threads)
+        if path.suffix == LITERT_SUFFIX:
+            from ai_edge_litert import interpreter
+
+            return open_tflite(interpreter, path, manifest, threads)
+        import onnxruntime
+
+        return open_onnx(onnxruntime, path, threads)
     except Exception as error:
         raise ValueError(f"{path} can not be loaded: {error}") from error
-
-
-def open_onnx(path: Path, manifest: Manifest, threads: int) -> Session:
-    """Opens a graph in ONNX Runtime, on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # it warns of optional inputs
-    session: Session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
-    return session
-
-
-def open_tflite(path: Path, manifest: Manifest, threads: int) -> Session:
-    """Opens a file in LiteRT."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter: Any = Interpreter(model_path=str(path), num_threads=threads or None)
-    return LiteRtSession(interpreter, default_inputs(manifest), manifest.labels)

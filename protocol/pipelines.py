@@ -83,6 +83,13 @@ class Pipeline(Protocol):
         """Turns this request's rows of the graph's outputs into the outputs of `spec`."""
 
 
+def answer_alone(pipeline: Pipeline, graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Prepares, runs and finishes one request by itself."""
+    prepared = pipeline.prepare(inputs)
+    outputs = pipeline.run(graph, pipeline.merge([prepared]))
+    return pipeline.finish(outputs, prepared)
+
+
 class TensorPipeline:
     """Passes tensors straight to a graph and back.
 

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
+from protocol.edge_files import open_onnx
 from protocol.graphs import SessionGraph, load_pipelines
 from protocol.messages import ModelSpec, PredictRequest
+from protocol.pipelines import answer_alone
 from protocol.services import PREDICT, stub
 from protocol.tensors import to_ndarray, to_tensor_proto
 from protocol.version_folder import ONNX_FILE, Manifest, onnx_files
@@ -68,20 +70,13 @@ class OnnxBackend:
     ) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # it warns of optional inputs
-        sessions = [
-            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            for path in onnx_files(folder, file)
-        ]
+        sessions = [open_onnx(onnxruntime, path) for path in onnx_files(folder, file)]
         self._graph = SessionGraph(*sessions)
         self._pipeline = load_pipelines(folder, Manifest.read(folder))[signature]
 
     def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
         """Prepares, runs and finishes one request."""
-        prepared = self._pipeline.prepare(inputs)
-        outputs = self._pipeline.run(self._graph, self._pipeline.merge([prepared]))
-        return self._pipeline.finish(outputs, prepared)
+        return answer_alone(self._pipeline, self._graph, inputs)
 
 
 class GrpcBackend:

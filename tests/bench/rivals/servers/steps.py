@@ -4,6 +4,7 @@ All rivals run this, and so does the raw limit: what differs between them is the
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnxruntime as ort
 
 from protocol.contracts import SERVING_DEFAULT
 from protocol.graphs import SessionGraph, load_pipelines
-from protocol.pipelines import Pipeline
+from protocol.pipelines import answer_alone
 from protocol.version_folder import MANIFEST_FILE, Manifest, onnx_files
 
 Array = npt.NDArray[Any]
@@ -31,8 +32,8 @@ def load_steps(folder: Path, threads: int) -> Steps:
     sessions = [_session(path, threads) for path in onnx_files(folder)]
     graph = SessionGraph(*sessions)
     if (folder / MANIFEST_FILE).is_file():
-        return _pipeline_steps(
-            load_pipelines(folder, Manifest.read(folder))[SERVING_DEFAULT], graph
+        return partial(
+            answer_alone, load_pipelines(folder, Manifest.read(folder))[SERVING_DEFAULT], graph
         )
     names = [node.name for node in sessions[0].get_outputs()]
     return lambda inputs: graph(inputs, names)
@@ -59,12 +60,3 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of optional inputs
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _pipeline_steps(pipeline: Pipeline, graph: SessionGraph) -> Steps:
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        prepared = pipeline.prepare(inputs)
-        outputs = pipeline.run(graph, pipeline.merge([prepared]))
-        return pipeline.finish(outputs, prepared)
-
-    return run
