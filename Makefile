@@ -30,6 +30,7 @@ VENV       ?= .venv
 #= WEIGHTS     train: a .weights.h5 file to start from (vision models)
 #= BACKEND     evaluate: keras, saved_model, onnx or grpc (default: keras)
 #= SPLIT       evaluate: train, dev, test or all (default: test, else dev, else all)
+#= TO          export: formats, with commas (default: saved_model,onnx); see docs/edge.md
 #= FOLDER      evaluate, export, publish: version folder (default: RUN/export)
 #= KEEP        prune: how many versions stay (default: 2)
 #= REPOSITORY  the published models (default: model_repository)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clients import command_line
+from clients.demo.repository import PublishedModel, published_models
 
 _COUNTED = ":tensorflow:serving:request_count"
 _OWN_SERIES = ("serving_", "process_")
@@ -54,9 +55,9 @@ def panel_queries(folder: Path) -> list[PanelQuery]:
     ]
 
 
-def question(model: str, repository: Path) -> list[str]:
+def question(model: PublishedModel) -> list[str]:
     """Returns the arguments of the client that ask a model something it can answer."""
-    samples = str(newest_version(repository / model) / "assets" / "samples")
+    samples = str(model.folder / "assets" / "samples")
     return {
         "face": ["face", "embed", samples],
         "detection": ["detect", samples],
@@ -64,23 +65,7 @@ def question(model: str, repository: Path) -> list[str]:
         "sentiment": ["sentiment", "A joy from start to end."],
         "translation": ["translation", "Where is the train station?"],
         "translation_dates": ["translation", "--task", "dates", "3 mai 1979"],
-    }[model]
-
-
-def published_models(repository: Path) -> list[str]:
-    """Returns the names of the models that have a version."""
-    return sorted(folder.name for folder in repository.iterdir() if _versions(folder))
-
-
-def newest_version(folder: Path) -> Path:
-    """Returns the folder of a model's newest version."""
-    return max(_versions(folder), key=lambda version: int(version.name))
-
-
-def _versions(folder: Path) -> list[Path]:
-    if folder.name.startswith(".") or not folder.is_dir():
-        return []
-    return [child for child in folder.iterdir() if child.name.isdigit()]
+    }[model.name]
 
 
 @dataclass(frozen=True)
@@ -123,13 +108,9 @@ def _read_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def ask(models: Sequence[str], repository: Path, target: str) -> list[str]:
+def ask(models: Sequence[PublishedModel], target: str) -> list[PublishedModel]:
     """Asks each model once; returns those that gave no answer."""
-    return [
-        model
-        for model in models
-        if command_line.main([*question(model, repository), "--target", target])
-    ]
+    return [model for model in models if command_line.main([*question(model), "--target", target])]
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:
@@ -144,18 +125,18 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
 
 def problems(arguments: argparse.Namespace) -> Iterator[str]:
     """Goes through everything, and tells what is not as it should be."""
-    repository, target = arguments.repository, arguments.target
     prometheus = Prometheus(arguments.prometheus)
-    models = published_models(repository)
+    models = published_models(arguments.repository)
     if not models:
-        yield f"{repository} holds no model"
+        yield f"{arguments.repository} holds no model"
         return
-    unanswered = ask(models, repository, target)
-    yield from (f"{model} gave no answer" for model in unanswered)
-    answered = set(models) - set(unanswered)
-    if not wait_until(lambda: answered <= prometheus.counted_models(), arguments.wait):
-        yield f"Prometheus has not seen {', '.join(answered - prometheus.counted_models())}"
-    ask(sorted(answered), repository, target)
+    unanswered = ask(models, arguments.target)
+    yield from (f"{model.name} gave no answer" for model in unanswered)
+    answered = [model for model in models if model not in unanswered]
+    names = {model.name for model in answered}
+    if not wait_until(lambda: names <= prometheus.counted_models(), arguments.wait):
+        yield f"Prometheus has not seen {', '.join(names - prometheus.counted_models())}"
+    ask(answered, arguments.target)
 
     embedded = bool(prometheus.query("serving_model_state"))
     queries = panel_queries(arguments.dashboards)

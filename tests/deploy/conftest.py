@@ -1,4 +1,4 @@
-"""What tests of the stack share: the stack's description, and the mark of those that start it."""
+"""What tests of the stack share."""
 
 import shutil
 import socket
@@ -7,11 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Registers the mark `docker`."""
-    config.addinivalue_line("markers", "docker: starts the stack; needs Docker and base images")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import clients.command_line
+from clients.demo.repository import published_models
 from export.served_models import SERVED
 
 DASHBOARDS = Path("serving/docker/grafana/dashboards")
@@ -99,7 +100,8 @@ def run(smoke: dict[str, Any], models: Path, repository: Path, answers: Answers)
 
 @pytest.mark.parametrize("model", SERVED)
 def test_the_client_understands_what_a_model_is_asked(smoke, models: Path, model: str) -> None:
-    line = [*smoke["question"](model, models), "--target", "engine:8500"]
+    [published] = [each for each in published_models(models) if each.name == model]
+    line = [*smoke["question"](published), "--target", "engine:8500"]
     parsed = clients.command_line.build_parser().parse_args(line)
     assert parsed.target == "engine:8500"
     images = [str(image) for image in vars(parsed).get("images", [])]
