@@ -36,7 +36,7 @@ def exports(monkeypatch):
             sample_examples=lambda: [task],
         )
 
-    def export_version(task, model, folder, formats, examples, name):
+    def export_version(task, model, folder, formats, examples, name, data):
         calls.append((task, model, name, examples))
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text("{}")

@@ -21,7 +21,8 @@ def node_modules(tmp_path_factory) -> Path:
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("needs Node.js and npm")
     folder = tmp_path_factory.mktemp("node")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
+    once = ["--fetch-retries=0", "--fetch-timeout=60000"]
+    command = ["npm", "install", *once, "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         pytest.skip(f"npm can not install {PACKAGE}: {done.stderr[-300:]}")
