@@ -110,7 +110,7 @@ export: $(READY) ## write RUN of MODEL, else its shipped weights, into FOLDER, i
 	  --to $(or $(TO),saved_model,onnx) $(if $(DATA),--data $(DATA)) --out $(FOLDER_DIR) $(ARGS)
 
 .PHONY: export-table
-export-table: $(READY) ## one table of every format in FOLDER (default: those of all models)
+export-table: $(READY_DEV) ## one table of every format in FOLDER (default: those of all models)
 	@$(PY) -m export table $(or $(FOLDER),$(wildcard runs/*/export)) --out runs/table $(ARGS)
 
 ##@ Releases
@@ -229,7 +229,7 @@ clean: ## remove the environment and caches; runs and published models stay
 
 # ---- how the environment is made ------------------------------------------------------------
 
-EVERYTHING := '.[serve,litert,web,tensorflow,dev]'
+EVERYTHING := '.[serve,edge,web,tensorflow,dev]'
 
 # The first Python found that pyproject.toml allows.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
@@ -242,7 +242,7 @@ $(PY):
 	@$(PYTHON) -m venv $(VENV)
 
 $(READY): pyproject.toml constraints.txt | $(PY)
-	$(call install,'.[serve$(comma)web$(comma)tensorflow]')
+	$(call install,'.[serve$(comma)edge$(comma)web$(comma)tensorflow]')
 
 $(READY_DEV): pyproject.toml constraints.txt | $(PY)
 	$(call install,$(EVERYTHING))

@@ -8,6 +8,7 @@ from clients.retry import Backoff
 
 DEFAULT_TARGET = "localhost:8500"
 UNLIMITED = -1
+LOAD_BALANCING = ("pick_first", "round_robin")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class ClientConfig:
         max_message_bytes: Largest message in either direction; -1 for no limit.
         keepalive_s: Ping an active connection after this long without data; None for never.
         keepalive_timeout_s: A ping unanswered for so long closes the connection.
+        load_balancing: Of gRPC's policies, where the name stands for several servers:
+            "pick_first" stays with one, "round_robin" gives each of them its turn.
 
     Raises:
         ValueError: A field is out of range; the message names the field, what is allowed
@@ -72,6 +75,7 @@ class ClientConfig:
     max_message_bytes: int = UNLIMITED
     keepalive_s: float | None = 60.0
     keepalive_timeout_s: float = 20.0
+    load_balancing: str = "pick_first"
 
     def __post_init__(self) -> None:
         _check_target(self.target)
@@ -87,6 +91,11 @@ class ClientConfig:
             seconds = getattr(self, name)
             if seconds is not None and seconds <= 0:
                 raise ValueError(f"{name}: expected seconds > 0, got {seconds}")
+        if self.load_balancing not in LOAD_BALANCING:
+            raise ValueError(
+                f"load_balancing: expected {' or '.join(LOAD_BALANCING)}, "
+                f"got {self.load_balancing!r}"
+            )
         if self.token is not None:
             _check_token(self.token)
         for name, value in self.metadata:

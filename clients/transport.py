@@ -54,6 +54,7 @@ def channel_options(config: ClientConfig) -> list[tuple[str, Any]]:
         ("grpc.max_reconnect_backoff_ms", round(config.backoff.max_s * 1000)),
         # Retries are ours: a policy inside gRPC would not be seen by the metrics.
         ("grpc.enable_retries", 0),
+        ("grpc.lb_policy_name", config.load_balancing),
     ]
     if config.keepalive_s is not None:
         options.append(("grpc.keepalive_time_ms", round(config.keepalive_s * 1000)))

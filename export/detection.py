@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from export.onnx_fusions import fuse_first_convolution
 from export.onnx_graph import Dimensions, Part, from_tensorflow, join, small_model
 from export.parity import Parity, ParityError, check_parity
 from export.samples import CALIBRATION_IMAGES, spread, write_samples
@@ -181,7 +182,7 @@ def network_model(model: DetectionModel) -> onnx.ModelProto:
 
     shape = [None, config.height, config.width, 3]
     inputs = {"placed": tf.TensorSpec(shape, tf.float32)}
-    return from_tensorflow(predict_boxes, inputs, ["boxes", "class_scores"])
+    return fuse_first_convolution(from_tensorflow(predict_boxes, inputs, ["boxes", "class_scores"]))
 
 
 def letterbox_model(height: int, width: int) -> onnx.ModelProto:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-PASSING = ("Relu", "MaxPool", "Concat", "Add", "DepthToSpace")
+PASSING = ("Relu", "Sigmoid", "Mul", "MaxPool", "Concat", "Add", "DepthToSpace")
 """Operators that are as good in eight bits, where they stand between two convolutions."""
 FEWEST_CHANNELS = 5
 """A convolution to fewer channels is one of the last."""

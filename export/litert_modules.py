@@ -1,8 +1,8 @@
 """What LiteRT runs: the signature `tensors` of each task, for one row, in its builtin operators.
 
 They compute what `make_module` of the task does. Three things differ, for LiteRT has no operator
-for them: images are resized by two matrix products, boxes are suppressed in one call for all
-classes, and a recurrent layer is a loop over the words of one text. Strings stay outside.
+for them: images are resized line by line, boxes are suppressed in one call for all classes, and a
+recurrent layer is a loop over the words of one text. Strings stay outside.
 
 One row, because sizes inside the graph then hang on the image alone, and the network's part of it
 keeps fixed sizes, which LiteRT's fast kernels need.
@@ -64,10 +64,11 @@ def face_module(model: FaceModel) -> tf.Module:
         square = image[0, start[0] : start[0] + side, start[1] : start[1] + side]
         inner = tf.constant([size, size], tf.float32)
         placed = resize(square, inner, size, size)
+        if config.flip_average:
+            placed = tf.concat([placed, placed[:, :, ::-1]], axis=0)
         embedding = model.network(placed, training=False)[EMBEDDING]
         if config.flip_average:
-            mirrored = model.network(placed[:, :, ::-1], training=False)[EMBEDDING]
-            embedding = unit_length(embedding + mirrored)
+            embedding = unit_length(embedding[:1] + embedding[1:])
         return {"embedding": embedding, "threshold": threshold}
 
     return SignatureModule(TENSORS, tensors, [_image()], model.network)
@@ -159,30 +160,48 @@ def resize(image: tf.Tensor, inner: tf.Tensor, height: int, width: int) -> tf.Te
         float32 [1, height, width, 3].
     """
     rows, columns = tf.shape(image)[0], tf.shape(image)[1]
-    by_row = triangles(rows, inner[0], height)  # (height, H)
-    by_column = triangles(columns, inner[1], width)  # (width, W)
-    flat = tf.reshape(tf.cast(image, tf.float32), [rows, columns * 3])
-    scaled = tf.reshape(tf.matmul(by_row, flat), [height, columns, 3])
+    lines = tf.reshape(image, [rows, columns * 3])
+    scaled = tf.reshape(scale_lines(lines, inner[0], height), [height, columns, 3])
     across = tf.reshape(tf.transpose(scaled, [1, 0, 2]), [columns, height * 3])
-    both = tf.reshape(tf.matmul(by_column, across), [width, height, 3])
+    both = tf.reshape(scale_lines(across, inner[1], width), [width, height, 3])
     return tf.reshape(tf.transpose(both, [1, 0, 2]), [1, height, width, 3])
 
 
-def triangles(size: tf.Tensor, inner: tf.Tensor, rows: int) -> tf.Tensor:
-    """Weighs the pixels of a line for each pixel of the scaled line: float32 [rows, size].
+def scale_lines(lines: tf.Tensor, inner: tf.Tensor, count: int) -> tf.Tensor:
+    """Makes an image of more or fewer lines: means of near ones, weighted by a triangle.
 
     Args:
-        size: pixels of the line, int32 [].
-        inner: pixels of the scaled line, float32 []; rows beyond it are zero.
-        rows: how many to return.
+        lines: uint8 or float32 [L, K].
+        inner: lines of the scaled image, float32 []; those beyond it are zero.
+        count: how many to return.
+
+    Returns:
+        float32 [count, K].
     """
+    size = tf.shape(lines)[0]
     scale = tf.cast(size, tf.float32) / inner
-    middle = (tf.range(rows, dtype=tf.float32) + 0.5) * scale  # of each pixel, in the original
-    position = tf.range(tf.cast(size, tf.float32)) + 0.5
-    distance = tf.abs(position[None] - middle[:, None]) / tf.maximum(scale, 1.0)
-    weights = tf.nn.relu(1.0 - distance)
-    weights /= tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
-    return weights * tf.cast(tf.range(rows, dtype=tf.float32) < inner, tf.float32)[:, None]
+    reach = tf.maximum(scale, 1.0)
+    numbers = tf.range(count, dtype=tf.float32)
+    middle = (numbers + 0.5) * scale  # of each line, in the original
+    first = tf.cast(tf.math.ceil(middle - reach - 0.5), tf.int32)
+    taps = 2 * tf.cast(tf.math.ceil(reach), tf.int32) + 1
+
+    def weighted(tap: Any) -> tuple[Any, Any]:
+        at = first + tap
+        weight = tf.nn.relu(1.0 - tf.abs(tf.cast(at, tf.float32) + 0.5 - middle) / reach)
+        weight *= tf.cast((at >= 0) & (at < size), tf.float32)
+        near = tf.gather(lines, tf.clip_by_value(at, 0, size - 1))
+        return weight[:, None] * tf.cast(near, tf.float32), weight
+
+    def add_one(tap: Any, total: Any, weights: Any) -> Any:
+        more, weight = weighted(tap)
+        return tap + 1, total + more, weights + weight
+
+    _, total, weights = tf.while_loop(
+        lambda tap, *_: tap < taps, add_one, (tf.constant(1), *weighted(0))
+    )
+    share = tf.cast(numbers < inner, tf.float32) / tf.maximum(weights, 1e-6)
+    return total * share[:, None]
 
 
 def unit_length(rows: tf.Tensor) -> tf.Tensor:

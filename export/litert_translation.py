@@ -13,36 +13,15 @@ ENCODE, STEP = "encode", "step"
 
 
 def encoder_module(model: TranslationModel) -> tf.Module:
-    """`encode`: `token_ids` int32 [1, S] -> `memory_<name>` of `Translator.encode`.
-
-    The sentence is padded to the longest that may come: LiteRT has no operator that inserts an
-    axis into a tensor of unknown size, as the mask of the padding needs.
-    """
-    memory, longest = memory_specs(model), model.tokenizer.max_tokens
+    """`encode`: `token_ids` int32 [1, S] -> `memory_<name>` of `Translator.encode`."""
+    names = list(memory_specs(model))
 
     def encode(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
-        words = tf.shape(token_ids)[1]
-        padded = tf.pad(token_ids, [[0, 0], [0, longest - words]])
-        found = model.network.encode(tf.reshape(padded, [1, longest]))
-        return {
-            f"memory_{name}": first_words(found[name], spec.shape, words)
-            for name, spec in memory.items()
-        }
+        found = model.network.encode(token_ids)
+        return {f"memory_{name}": found[name] for name in names}
 
     ids = tf.TensorSpec([1, None], tf.int32, name="token_ids")
     return SignatureModule(ENCODE, encode, [ids], model.network)
-
-
-def first_words(memory: tf.Tensor, shape: tf.TensorShape, words: tf.Tensor) -> tf.Tensor:
-    """Takes the padding back.
-
-    Args:
-        memory: with the padded size on one axis, or without words at all.
-        shape: None for that axis; the first axis counts rows.
-        words: number of words, int32 [].
-    """
-    sizes = [words if axis and size is None else -1 for axis, size in enumerate(shape)]
-    return tf.slice(memory, [0] * len(sizes), tf.stack(sizes))
 
 
 def step_module(model: TranslationModel) -> tf.Module:

@@ -7,6 +7,7 @@ for every token the small operators would take as long as the large ones.
 from typing import Any
 
 import onnx
+from onnxscript import ir
 from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.pattern import MatchResult, RewriteRule
 
@@ -26,6 +27,89 @@ def fuse_layers(model: onnx.ModelProto) -> onnx.ModelProto:
     ]
     fused: onnx.ModelProto = rewrite(model, pattern_rewrite_rules=rules)
     return fused
+
+
+def fuse_first_convolution(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model with one convolution for scaling, folding and the convolution after them.
+
+    Values stay the same but for rounding. Where none is found the model stays as it is.
+
+    Args:
+        model: converted from TensorFlow.
+    """
+    fold = FoldedConvolution()
+    fused: onnx.ModelProto = rewrite(
+        model, pattern_rewrite_rules=[RewriteRule(fold.pattern, fold.rewrite, fold.check)]
+    )
+    return fused
+
+
+class FoldedConvolution:
+    """conv(fold(scale x + offset)), where folding turns blocks of pixels into channels.
+
+    On the pixels themselves it is one convolution, its kernel and stride larger by the side of a
+    block. What it pads with is no longer zero, but the pixel that would be scaled to zero.
+    """
+
+    def pattern(
+        self,
+        op: Any,
+        x: Any,
+        scale: Any,
+        offset: Any,
+        split: Any,
+        joined: Any,
+        kernel: Any,
+        bias: Any,
+    ) -> Any:
+        """Describes what is replaced: pixels [N, H, W, C] to what the convolution returns."""
+        blocks = op.Reshape(op.Add(op.Mul(x, scale), offset), split)  # (N, H/s, s, W/s, s, C)
+        folded = op.Reshape(op.Transpose(blocks, perm=[0, 1, 3, 2, 4, 5]), joined)
+        planes = op.Transpose(folded, perm=[0, 3, 1, 2])
+        return op.Conv(planes, kernel, bias, _outputs=["convolved"])
+
+    def check(self, context: Any, convolved: Any, **found: Any) -> MatchResult:
+        """Accepts one scale for all pixels, and blocks as wide as they are high."""
+        result = MatchResult()
+        constants = {name: _constant(found[name]) for name in ("scale", "offset", "split")}
+        if None in constants.values() or None in map(_constant, (found["kernel"], found["bias"])):
+            return result.fail("the weights are no constants")
+        if not (isinstance(constants["scale"], float) and isinstance(constants["offset"], float)):
+            return result.fail("pixels are scaled differently")
+        *_, height, _, width, channels = constants["split"]
+        if height != width or found["kernel"].const_value.shape[1] != height * width * channels:
+            return result.fail("it is no convolution of square blocks")
+        dilations = convolved.producer().attributes.get("dilations")
+        if dilations is not None and set(dilations.value) != {1}:
+            return result.fail("its kernel has gaps")
+        return result
+
+    def rewrite(self, op: Any, x: Any, convolved: Any, **found: Any) -> Any:
+        """Writes the operators."""
+        scale, offset, split = (_constant(found[name]) for name in ("scale", "offset", "split"))
+        side, channels = split[4:]
+        node = convolved.producer()
+        settings = {name: setting.value for name, setting in node.attributes.items()}
+        top, left, bottom, right = (side * size for size in settings.pop("pads", [0] * 4))
+        kernel = found["kernel"].const_value.numpy()  # (out, side * side * C, h, w)
+        out, _, *sizes = kernel.shape
+        blocks = kernel.reshape(out, side, side, channels, *sizes)
+        large = blocks.transpose(0, 3, 4, 1, 5, 2).reshape(
+            out, channels, *(side * n for n in sizes)
+        )
+        bias = found["bias"].const_value.numpy() + offset * kernel.sum(axis=(1, 2, 3))
+        framed = op.Pad(
+            op.Transpose(x, perm=[0, 3, 1, 2]),
+            op.Constant(value_ints=[0, 0, top, left, 0, 0, bottom, right]),
+            op.Constant(value_float=-offset / scale),
+        )
+        return op.Conv(
+            framed,
+            op.initializer(ir.tensor(scale * large), f"{node.name}/kernel"),
+            op.initializer(ir.tensor(bias), f"{node.name}/bias"),
+            strides=[side * step for step in settings["strides"]],
+            kernel_shape=list(large.shape[2:]),
+        )
 
 
 class LayerNormalization:

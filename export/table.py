@@ -49,6 +49,7 @@ class Row:
         value: of this file.
         drop: Keras' value less this one.
         note: why something is missing.
+        differs: what it answers that the engine made for the format does not.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Row:
     value: float | None = None
     drop: float | None = None
     note: str = ""
+    differs: str = ""
 
 
 def measure_folders(folders: Sequence[Path]) -> list[Row]:
@@ -126,6 +128,7 @@ def _measured(folder: Path, manifest: Manifest, row: Row) -> Row:
         metric=parity.get("metric", ""),
         value=parity.get("metric_engine"),
         drop=parity["metric_keras"] - parity["metric_engine"] if parity else None,
+        differs=one["differs"],
     )
 
 
@@ -182,14 +185,18 @@ def write_table(rows: Sequence[Row], folder: Path) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Returns the table, and below it why something is missing."""
+    """Returns the table, and below it why something is missing or not to be trusted."""
     heads = (
         "model | format | engine | MB | ms, 1 thread | ms, 2 | rows/s, 1 thread | rows/s, 2 "
         "| peak MB | cold start s | metric | drop"
     )
     lines = [f"| {heads} |", "|---|---|---|" + "---:|" * 7 + "---|---:|"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
-    notes = [f"- {row.model}, {row.format}, {row.engine}: {row.note}" for row in rows if row.note]
+    notes = [
+        f"- {row.model}, {row.format}, {row.engine}: {text}"
+        for row in rows
+        if (text := row.note or (row.differs and f"other answers, {row.differs}"))
+    ]
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
@@ -212,7 +219,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return _NONE if value is None else f"{value:.{digits}f}"
+    return _NONE if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.0
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

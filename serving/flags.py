@@ -6,7 +6,6 @@ have are reported with the usage, and the server starts all the same.
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from protocol.errors import InvalidRequestError
+from serving.core.processors import USABLE_PROCESSORS
 
 GRPCIO, NGHTTP2 = "grpcio", "nghttp2"
 
-_CPUS = os.cpu_count() or 1
 
 _IN = " " * 6  # of the texts on the help page
 # Python's int and float also take spaces and underscores.
@@ -60,7 +59,9 @@ class ServerFlags:
         30_000, _PORTS, "how long a model may take for a REST request; 0 or less sets no limit"
     )
     rest_api_num_threads: int = _flag(
-        4 * _CPUS, _PORTS, "threads for large JSON texts; more than CPUs are not started"
+        4 * USABLE_PROCESSORS,
+        _PORTS,
+        "threads for large JSON texts; more than CPUs are not started",
     )
     rest_api_enable_cors_support: bool = _flag(
         False, _PORTS, "let scripts of other origins read the answers of the REST API"
@@ -85,7 +86,7 @@ class ServerFlags:
     )
     grpc_channel_arguments: str = _flag("", _PORTS, "gRPC options as name=value,name=value")
     grpc_max_threads: int = _flag(
-        4 * _CPUS, _PORTS, "gRPC threads; the server has one event loop and needs none"
+        4 * USABLE_PROCESSORS, _PORTS, "gRPC threads; the server has one event loop and needs none"
     )
     enable_grpc_healthcheck_service: bool = _flag(
         True, _PORTS, "grpc.health.v1; always on in this server"
@@ -167,10 +168,10 @@ class ServerFlags:
         "(not in TensorFlow Serving)",
     )
     prefer_tflite_model: bool = _flag(
-        False, _RUNTIME, "run model.tflite where a version has one; needs the extra [litert]"
+        False, _RUNTIME, "run model.tflite where a version has one; needs the extra [edge]"
     )
     num_tflite_pools: int = _flag(
-        _CPUS, _RUNTIME, "pools of interpreters that a version's model.tflite is run by"
+        USABLE_PROCESSORS, _RUNTIME, "pools of interpreters that a version's model.tflite is run by"
     )
     num_tflite_interpreters_per_pool: int = _flag(1, _RUNTIME, "interpreters in each pool")
     enable_profiler: bool = _flag(

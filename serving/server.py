@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +41,7 @@ from serving.core.loading import VersionLoader
 from serving.core.manager import LoadRetries, Manager
 from serving.core.metrics import ServerMetrics
 from serving.core.model_config import ModelConfig, RequestLogConfig
+from serving.core.processors import USABLE_PROCESSORS
 from serving.core.source import FileSystemSource
 from serving.faces.grpc_face import ModelFace, PredictionFace
 from serving.faces.grpcio_server import GrpcioServer
@@ -63,7 +63,6 @@ log = logging.getLogger(__name__)
 
 _CLOSING_S = 5.0
 _PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
-_CPUS = os.cpu_count() or 1
 # More than base paths that may hang at the same time.
 _POLL_THREADS = 32
 # gRPC's channel arguments that the fast face knows: their field of Limits, and the field's unit.
@@ -101,10 +100,10 @@ class ModelServer:
         self._request_log = RequestLog(self._request_logs)
         self._logged: tuple[Mapping[str, ModelConfig], dict[str, RequestLogConfig]] = ({}, {})
         self._executors = _Executors(
-            loads=flags.num_load_threads or _CPUS,
+            loads=flags.num_load_threads or USABLE_PROCESSORS,
             unloads=flags.num_unload_threads or 1,
             runs=self._threads,
-            json=min(flags.rest_api_num_threads, _CPUS),
+            json=min(flags.rest_api_num_threads, USABLE_PROCESSORS),
         )
         self._scheduler = BatchScheduler(self._executors.runs, self._threads)
         self.metrics = ServerMetrics(self._batching.thread_pool_name if self._batching else "")
@@ -245,7 +244,7 @@ class ModelServer:
 
     @property
     def _threads(self) -> int:
-        return self._batching.num_batch_threads if self._batching is not None else _CPUS
+        return self._batching.num_batch_threads if self._batching is not None else USABLE_PROCESSORS
 
     @property
     def _rest_options(self) -> RestOptions:
@@ -471,7 +470,7 @@ class _Executors:
         self.unloads = ThreadPoolExecutor(unloads, "unload")
         self.polls = ThreadPoolExecutor(_POLL_THREADS, "poll")
         self.runs = ThreadPoolExecutor(runs, "run")
-        self.preparation = ThreadPoolExecutor(_CPUS, "prepare")
+        self.preparation = ThreadPoolExecutor(USABLE_PROCESSORS, "prepare")
         self.json = ThreadPoolExecutor(json, "json")
         self.samples = ThreadPoolExecutor(1, "sample")
 

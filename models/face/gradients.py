@@ -31,6 +31,8 @@ class OrientedGradients(layers.Layer):
     4. Each cell divided by the votes of its 3x3 neighbourhood, and the root taken, which keeps
        strong edges from deciding alone.
 
+    Every filter here is a product of one down and one across: two matrix products apply it.
+
     Args:
         scales: standard deviations of the blurs, pixels.
         bins: directions, evenly over the circle.
@@ -49,31 +51,34 @@ class OrientedGradients(layers.Layer):
         self.bins = bins
         self.cell = cell
         angles = 2 * math.pi * np.arange(bins) / bins
-        self._directions = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+        self._directions = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
     def call(self, image: keras.KerasTensor) -> keras.KerasTensor:
         """Computes the descriptor; see the class."""
         image = ops.cast(image, "float32")
-        grey = ops.sum(image * np.array(LUMINANCE, np.float32), axis=-1, keepdims=True)
-        parts = [self._cells(self._votes(_blur(grey, scale))) for scale in self.scales]
-        return ops.concatenate(parts, axis=-1)  # (N, h, w, scales * bins)
+        weights = np.array(LUMINANCE, np.float32)[:, None]
+        grey = ops.squeeze(ops.matmul(image, weights), axis=-1)  # (N, H, W)
+        parts = [self._cells(self._votes(grey, scale)) for scale in self.scales]
+        return ops.transpose(ops.concatenate(parts, axis=1), (0, 2, 3, 1))
 
-    def _votes(self, grey: keras.KerasTensor) -> keras.KerasTensor:
-        """Maps grey values [N, H, W, 1] to votes [N, H - 2, W - 2, bins]."""
-        across = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
-        down = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
-        along = ops.relu(across * self._directions[0] + down * self._directions[1])
-        square = ops.square(across) + ops.square(down) + SMALLEST_MAGNITUDE**2
-        return along * along * along / square
+    def _votes(self, grey: keras.KerasTensor, deviation: float) -> keras.KerasTensor:
+        """Maps grey values [N, H, W] to votes [N, bins, H - 2, W - 2]."""
+        down, across = (blur_matrix(side, deviation) for side in grey.shape[1:])
+        x = _apply(down[1:-1], across[2:] - across[:-2], grey)
+        y = _apply(down[2:] - down[:-2], across[1:-1], grey)
+        height, width = x.shape[1:]
+        gradient = ops.reshape(ops.stack([x, y], axis=1), (-1, 2, height * width))
+        along = ops.relu(ops.matmul(self._directions, gradient))  # (N, bins, height * width)
+        square = ops.sum(ops.square(gradient), axis=1, keepdims=True) + SMALLEST_MAGNITUDE**2
+        return ops.reshape(along * along * along / square, (-1, self.bins, height, width))
 
     def _cells(self, votes: keras.KerasTensor) -> keras.KerasTensor:
-        """Sums votes over cells and normalises them: [N, h, w, bins]."""
-        ramp = np.minimum(np.arange(1, 2 * self.cell), np.arange(2 * self.cell - 1, 0, -1))
-        pyramid = np.outer(ramp, ramp) / self.cell**4
-        kernel = np.repeat(pyramid[:, :, None, None], self.bins, axis=2).astype(np.float32)
-        cells = ops.depthwise_conv(votes, kernel, strides=self.cell, padding="valid")
-        energy = ops.sum(cells, axis=-1, keepdims=True)
-        nearby = ops.average_pool(_mirror_edges(energy, 1), 3, strides=1, padding="valid")
+        """Sums votes over cells and normalises them: [N, bins, h, w]."""
+        down, across = (pyramid_matrix(side, self.cell) for side in votes.shape[2:4])
+        cells = _apply(down, across, votes)
+        energy = ops.sum(cells, axis=1, keepdims=True)
+        down, across = (neighbour_matrix(side) for side in cells.shape[2:4])
+        nearby = _apply(down, across, energy)
         return ops.sqrt(cells / (nearby + SMALLEST_ENERGY) + 1e-4)
 
     def get_config(self) -> dict[str, object]:
@@ -86,17 +91,32 @@ class OrientedGradients(layers.Layer):
         return {**config, "scales": self.scales, "bins": self.bins, "cell": self.cell}
 
 
-def _blur(grey: keras.KerasTensor, deviation: float) -> keras.KerasTensor:
-    """Blurs [N, H, W, 1] by a Gaussian, down then across, mirrored at the edges."""
+def blur_matrix(side: int, deviation: float) -> np.ndarray:
+    """Returns the Gaussian blur of a line, mirrored at its ends: float32 [side, side]."""
     radius = math.ceil(BLUR_REACH * deviation)
     weights = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * deviation**2))
-    kernel = (weights / weights.sum()).astype(np.float32)
-    blurred = ops.conv(_mirror_edges(grey, radius), kernel[:, None, None, None], padding="valid")
-    return ops.conv(blurred, kernel[None, :, None, None], padding="valid")
+    return _slide(weights / weights.sum(), side, radius)
 
 
-def _mirror_edges(x: keras.KerasTensor, width: int) -> keras.KerasTensor:
-    """Pads [N, H, W, C] by mirrored pixels on all four sides."""
-    for axis in (1, 2):
-        x = ops.take(x, np.pad(np.arange(x.shape[axis]), width, mode="reflect"), axis=axis)
-    return x
+def pyramid_matrix(side: int, cell: int) -> np.ndarray:
+    """Returns the sums of a line over cells, which overlap by half: float32 [cells, side]."""
+    ramp = np.minimum(np.arange(1, 2 * cell), np.arange(2 * cell - 1, 0, -1))
+    return _slide(ramp / cell**2, side, 0)[::cell]
+
+
+def neighbour_matrix(side: int) -> np.ndarray:
+    """Returns the means of three neighbours, mirrored at the ends: float32 [side, side]."""
+    return _slide(np.full(3, 1 / 3), side, 1)
+
+
+def _slide(weights: np.ndarray, side: int, margin: int) -> np.ndarray:
+    """Slides weights over a line with a mirrored margin: float32 [positions, side]."""
+    padded = np.pad(np.eye(side), ((margin, margin), (0, 0)), mode="reflect")
+    positions = len(padded) - len(weights) + 1
+    rows = [weights @ padded[first : first + len(weights)] for first in range(positions)]
+    return np.stack(rows).astype(np.float32)
+
+
+def _apply(down: np.ndarray, across: np.ndarray, x: keras.KerasTensor) -> keras.KerasTensor:
+    """Applies matrices to the columns and to the rows: [..., H, W] -> [..., h, w]."""
+    return ops.matmul(down, ops.matmul(x, across.T))

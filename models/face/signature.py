@@ -128,13 +128,15 @@ def make_module(model: FaceModel) -> Any:
         def embed(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
             """Images float32 [N, S, S, 3] -> the outputs of both signatures."""
             rows = tf.shape(images)[0]
-            # One row at least: TensorFlow's depthwise convolution miscounts an empty batch.
+            # One row at least: TensorFlow's convolution miscounts an empty batch.
             missing = tf.cast(tf.equal(rows, 0), tf.int32)
             images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+            if config.flip_average:
+                images = tf.concat([images, images[:, :, ::-1]], axis=0)
             embedding = self.network(images, training=False)[EMBEDDING]
             if config.flip_average:
-                mirrored = self.network(images[:, :, ::-1], training=False)[EMBEDDING]
-                embedding = tf.math.l2_normalize(embedding + mirrored, axis=1)
+                plain, mirrored = tf.split(embedding, 2)
+                embedding = tf.math.l2_normalize(plain + mirrored, axis=1)
             return {
                 EMBEDDING: tf.ensure_shape(embedding[:rows], (None, EMBEDDING_UNITS)),
                 THRESHOLD: tf.tile(self.threshold_row[tf.newaxis], [rows, 1]),

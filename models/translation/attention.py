@@ -70,7 +70,8 @@ class AdditiveAttention(layers.Layer):
         Returns:
             context, float [N, B, state_units], and weights, float32 [N, B, S].
         """
-        hidden = ops.tanh(self.query(queries)[:, :, None, :] + keys[:, None])  # (N, B, S, units)
+        asked = ops.expand_dims(self.query(queries), 2)
+        hidden = ops.tanh(asked + ops.expand_dims(keys, 1))  # (N, B, S, units)
         energies = ops.squeeze(self.energy(hidden), axis=-1)  # (N, B, S)
         weights = ops.softmax(ops.cast(energies, "float32") + ops.cast(bias, "float32"))
         return ops.matmul(ops.cast(weights, states.dtype), states), weights
@@ -176,11 +177,11 @@ class AttentionTranslator(keras.Model):
         share = ops.cast(
             seen / ops.maximum(ops.sum(seen, axis=1, keepdims=True), 1.0), states.dtype
         )
-        mean = ops.sum(states * share[..., None], axis=1)  # (N, 2U)
+        mean = ops.sum(states * ops.expand_dims(share, -1), axis=1)  # (N, 2U)
         return {
             "states": states,
             "keys": self.attention.keys(states),
-            "bias": ((1.0 - seen) * HIDDEN)[:, None, :],
+            "bias": ops.expand_dims((1.0 - seen) * HIDDEN, 1),
             "hidden": self.initial_state(mean),
         }
 

@@ -18,7 +18,7 @@ def padding_bias(seen: Any) -> Any:
         float32 [N, 1, 1, S] for two dimensions, else the shape of `seen`.
     """
     bias = ops.where(seen, 0.0, HIDDEN)
-    return bias[:, None, None, :] if len(bias.shape) == 2 else bias
+    return ops.expand_dims(bias, (1, 2)) if len(bias.shape) == 2 else bias
 
 
 def causal_bias(steps: Any) -> Any:
@@ -27,4 +27,5 @@ def causal_bias(steps: Any) -> Any:
     Source: Vaswani et al. 2017, section 3.2.3.
     """
     places = ops.arange(steps, dtype="int32")
-    return ops.where(places[None, :] <= places[:, None], 0.0, HIDDEN)[None, None]
+    later = ops.expand_dims(places, 0) > ops.expand_dims(places, 1)
+    return ops.expand_dims(ops.where(later, HIDDEN, 0.0), (0, 1))

@@ -354,7 +354,7 @@ class Transformer(keras.Model):
         bias: Tensor,
     ) -> Step:
         waves = _waves(ops.reshape(position, (1,)), self.config.units)
-        x = self._embed(token_ids[:, None], waves)  # (N B, 1, units)
+        x = self._embed(ops.expand_dims(token_ids, 1), waves)  # (N B, 1, units)
         following: State = {}
         weights = None
         for n, layer in enumerate(self.decoder):
@@ -401,5 +401,5 @@ def _waves(places: Tensor, units: int) -> Tensor:
     half = units // 2
     exponents = ops.arange(half, dtype="float32") / half
     rates = ops.exp(-math.log(LONGEST_WAVE) * exponents)  # (units / 2,)
-    angles = ops.cast(places, "float32")[:, None] * rates
+    angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)

@@ -36,13 +36,12 @@ from protocol.graphs import SessionGraph, load_pipelines, missing_outputs
 from protocol.messages import SignatureDefMap
 from protocol.pipelines import Pipeline, Prepared
 from protocol.version_folder import Manifest, ServingTuning
+from serving.core.processors import USABLE_PROCESSORS
 from serving.core.servable import Tensors
 from serving.runtimes.pass_through import PassThrough
 from serving.runtimes.pipelined import PipelinedServable
 
 log = logging.getLogger(__name__)
-
-_CPUS = os.cpu_count() or 1
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -178,8 +177,13 @@ class OnnxServable(PipelinedServable):
 
 
 def _tuned_threads(tuning: ServingTuning | None) -> int:
-    """No more than there are CPUs: the tuning may come from a larger machine."""
-    return min(tuning.intra_op_threads, _CPUS) if tuning is not None else 0
+    """No more than may run at once: the tuning may come from a larger machine.
+
+    ONNX Runtime's own choice, 0, counts the machine's processors, also in a container with fewer.
+    """
+    if tuning is not None:
+        return min(tuning.intra_op_threads, USABLE_PROCESSORS)
+    return USABLE_PROCESSORS if (os.cpu_count() or 1) > USABLE_PROCESSORS else 0
 
 
 def _giving_memory_back() -> onnxruntime.RunOptions:

@@ -1,5 +1,6 @@
 """A gRPC server on a real port whose answers the tests choose, and clients of it."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -157,13 +158,28 @@ def fake_server() -> FakeServer:
 @pytest.fixture
 def server(fake_server: FakeServer) -> Iterator[FakeServer]:
     """A fake server with good behaviours on a free port."""
+    with listening(fake_server):
+        yield fake_server
+
+
+@contextlib.contextmanager
+def listening(fake_server: FakeServer) -> Iterator[None]:
+    """Gives a fake server a free port."""
     with ThreadPoolExecutor(4) as pool:
         grpc_server = grpc.server(pool, options=[("grpc.max_receive_message_length", -1)])
         grpc_server.add_generic_rpc_handlers(fake_server.handlers())
         fake_server.target = f"localhost:{grpc_server.add_insecure_port('localhost:0')}"
         grpc_server.start()
-        yield fake_server
+        yield
         grpc_server.stop(grace=None).wait()
+
+
+@pytest.fixture
+def two_servers(server: FakeServer) -> Iterator[tuple[FakeServer, FakeServer]]:
+    """Two fake servers with good behaviours."""
+    other = FakeServer(server.behaviours)
+    with listening(other):
+        yield server, other
 
 
 @pytest.fixture

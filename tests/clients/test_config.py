@@ -29,6 +29,7 @@ def test_defaults() -> None:
         ({"max_message_bytes": 0}, "max_message_bytes"),
         ({"keepalive_s": 0.0}, "keepalive_s"),
         ({"keepalive_timeout_s": -1.0}, "keepalive_timeout_s"),
+        ({"load_balancing": "random"}, "load_balancing: expected pick_first or round_robin"),
         ({"token": ""}, "token"),
         ({"token": "line\nbreak"}, "token"),
         ({"metadata": (("Upper", "x"),)}, "metadata"),

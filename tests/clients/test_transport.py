@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_unavailable_is_retried(send: Send, server: Any, config: ClientConfig) -
     assert len(waits) == 2
     assert observer.retries == ["sentiment"] * 2
     assert observer.calls == [("sentiment", "OK")]
+
+
+@pytest.mark.parametrize(("policy", "asked"), [("pick_first", 1), ("round_robin", 2)])
+def test_calls_stay_with_one_server_or_take_turns(
+    two_servers: tuple[Any, Any], policy: str, asked: int
+) -> None:
+    addresses = (server.target.replace("localhost", "127.0.0.1") for server in two_servers)
+    config = ClientConfig(f"ipv4:{','.join(addresses)}", load_balancing=policy)
+    transport = Transport(config)
+    deadline = time.monotonic() + 10
+    try:
+        for _ in range(20):
+            transport.send(PREDICT)
+        while asked == 2 and not all(server.calls for server in two_servers):
+            assert time.monotonic() < deadline, "one of them is never asked"
+            transport.send(PREDICT)
+    finally:
+        transport.close()
+    assert sum(bool(server.calls) for server in two_servers) == asked
 
 
 def test_retries_end(send: Send, server: Any, config: ClientConfig) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("serve", "litert", "vision")
+EXTRAS = ("serve", "edge", "vision")
 # What glibc 2.28 (Debian 10, RHEL 8) can load; pip takes names literally.
 PLATFORMS = (*(f"manylinux_2_{minor}" for minor in range(28, 4, -1)), "manylinux2014")
 

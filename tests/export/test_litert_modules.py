@@ -14,7 +14,7 @@ from models.detection.signature import DetectionModel
 
 
 @pytest.mark.parametrize("size", [(64, 96), (480, 640), (31, 50), (3, 200), (1, 1)])
-def test_two_products_resize_as_tensorflow_does(size):
+def test_images_are_resized_as_tensorflow_does(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     expected = tf.image.resize(image, (40, 56), antialias=True)
     found = resize(tf.constant(image), tf.constant([40.0, 56.0]), 40, 56)

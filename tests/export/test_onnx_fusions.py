@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from onnx import TensorProto, helper
 
-from export.onnx_fusions import fuse_layers
+from export.onnx_fusions import fuse_first_convolution, fuse_layers
 from export.onnx_graph import OPSET, count_operators, from_tensorflow
 
 
@@ -105,3 +105,42 @@ def test_linear_map_that_exchanges_axes_stays(kept, fuses):
     assert count_operators(fused, "Reshape") == (0 if fuses else 2)
     x = np.random.default_rng(4).normal(0, 1, (2, 3, 5)).astype(np.float32)
     np.testing.assert_allclose(run(fused, x), run(model, x), atol=1e-6)
+
+
+def folding(side=2, offset=-1.0, padding="same", stride=2):
+    """Scaling, folding and a convolution, as the detector begins."""
+    keras.utils.set_random_seed(4)
+    folded = (16 // side, 24 // side, 3 * side**2)
+    network = keras.Sequential(
+        [
+            keras.layers.Input((16, 24, 3)),
+            keras.layers.Rescaling(1 / 127.5, offset),
+            keras.layers.Reshape((16 // side, side, 24 // side, side, 3)),
+            keras.layers.Permute((1, 3, 2, 4, 5)),
+            keras.layers.Reshape(folded),
+            keras.layers.Conv2D(4, 3, stride, padding, bias_initializer="normal"),
+        ]
+    )
+    return network, from_tensorflow(network, {"x": tf.TensorSpec((None, 16, 24, 3))}, ["y"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"side": 4}, {"offset": 0.25}, {"padding": "valid"}, {"stride": 1}],
+    ids=str,
+)
+def test_folding_becomes_part_of_the_first_convolution(settings):
+    network, model = folding(**settings)
+    fused = fuse_first_convolution(model)
+    onnx.checker.check_model(fused, full_check=True)
+    assert count_operators(model, "Reshape") == 2
+    for operator in ("Reshape", "Mul", "Add"):
+        assert count_operators(fused, operator) == 0, operator
+    x = np.random.default_rng(4).uniform(0, 255, (2, 16, 24, 3)).astype(np.float32)
+    np.testing.assert_allclose(run(fused, x), network(x).numpy(), atol=1e-4)
+
+
+def test_a_convolution_without_folding_stays():
+    network = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+    model = from_tensorflow(network, {"x": tf.TensorSpec((None, 8, 8, 3))}, ["y"])
+    assert len(fuse_first_convolution(model).graph.node) == len(model.graph.node)

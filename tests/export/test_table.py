@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from export import measure, table
@@ -69,11 +70,34 @@ def test_numbers_and_gaps(tmp_path):
     rows = [
         Row("face", "onnx", "onnxruntime", 3.77, 1.234, 0.9, 812.4, 1500.0, 120.2, 0.45),
         Row("face", "onnx-int8", "onnxruntime", metric="accuracy", value=0.84286, drop=-0.0001),
+        Row("face", "onnx", "openvino", differs="embedding by up to 0.03"),
     ]
     lines = markdown(rows).splitlines()
     assert lines[2] == (
         "| face | onnx | onnxruntime | 3.77 | 1.23 | 0.90 | 812 | 1500 | 120 | 0.5 | – | – |"
     )
     assert lines[3].endswith("| – | – | accuracy 0.8429 | -0.0001 |")
+    assert lines[4:] == ["", "- face, onnx, openvino: other answers, embedding by up to 0.03"]
     write_table(rows, tmp_path)
     assert (tmp_path / "formats.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ({}, ""),
+        ({"scores": np.array([5.004, 0.0])}, ""),
+        ({"scores": np.array([5.0, 0.25])}, "scores by up to 0.25"),
+        ({"scores": np.array([5.0, np.nan])}, "scores by up to nan"),
+        ({"scores": np.zeros(3)}, "scores has other sizes"),
+        ({"ids": np.array([1, 2, 3, 5])}, "ids in 25.00%"),
+        ({"names": np.array([b"b"], object)}, "names in 100.00%"),
+    ],
+)
+def test_differences_are_told(found, text):
+    expected = {
+        "scores": np.array([5.0, 0.0]),
+        "ids": np.array([1, 2, 3, 4]),
+        "names": np.array([b"a"], object),
+    }
+    assert measure.describe_difference({**expected, **found}, expected) == text

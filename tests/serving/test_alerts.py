@@ -30,7 +30,7 @@ pytestmark = [
 X = {"x": np.ones((1, 3), np.float32)}
 WAIT_S = 60.0
 # The rules look at minutes; here at seconds.
-SHORTER = ((r"\[\dm\]", "[6s]"), (r"for: \d+m", "for: 1s"))
+SHORTER = ((r"\[\dm\]", "[6s]"), (r"offset \dm", "offset 6s"), (r"for: \d+m", "for: 1s"))
 REFERENCE = Reference(
     {
         "words": Distribution.of(np.array([1, 2, 3] * 100)),
@@ -203,13 +203,17 @@ async def test_alerts_fire_and_resolve(
                 expression = target["expr"].replace("$model", "sentiment")
                 assert await watcher.values(expression), f"{file.name}: {panel['title']}"
 
+    # A version that does not load.
+    model_folders.broken(2, name="other")
+    await watcher.until("LoadFailed")
+
     # A model without a version.
     shutil.rmtree(model_folders.model("lookup") / "1")
     await watcher.until("ModelUnavailable lookup")
     model_folders.half_plus_two(2, name="lookup")
 
     await ask(running, "sentiment", {"text": np.array([b"good film"] * 2000, dtype=object)}, 2)
-    for alert in ("ErrorsHigh half", "LatencyHigh other", "QueueFilling other"):
+    for alert in ("ErrorsHigh half", "LatencyHigh other", "QueueFilling other", "LoadFailed"):
         await watcher.until(alert, fires=False)
     await watcher.until("ModelUnavailable lookup", fires=False)
     assert "EngineDown" not in await watcher.firing()

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+import scipy.ndimage
 
-from models.face.gradients import OrientedGradients
+from models.face.gradients import OrientedGradients, blur_matrix, neighbour_matrix, pyramid_matrix
 
 FLAT = np.full((1, 32, 32, 3), 90, np.float32)
 
@@ -47,6 +48,28 @@ def test_a_mirrored_picture_has_mirrored_directions():
     cells = describe(image).reshape(5, 5, 8)
     mirrored = describe(image[:, :, ::-1]).reshape(5, 5, 8)[:, ::-1]
     np.testing.assert_allclose(mirrored[..., [4, 3, 2, 1, 0, 7, 6, 5]], cells, atol=1e-3)
+
+
+@pytest.mark.parametrize("deviation", [0.8, 1.6, 3.0])
+def test_the_blur_is_a_gaussian(deviation):
+    line = np.random.default_rng(2).uniform(0, 255, 40)
+    radius = int(np.ceil(3 * deviation))
+    expected = scipy.ndimage.gaussian_filter1d(line, deviation, mode="mirror", radius=radius)
+    np.testing.assert_allclose(blur_matrix(40, deviation) @ line, expected, rtol=1e-5)
+
+
+def test_neighbours_are_averaged():
+    line = np.random.default_rng(3).uniform(0, 9, 12)
+    expected = scipy.ndimage.uniform_filter1d(line, 3, mode="mirror")
+    np.testing.assert_allclose(neighbour_matrix(12) @ line, expected, rtol=1e-5)
+
+
+def test_cells_overlap_by_half():
+    cells = pyramid_matrix(29, 5)
+    assert cells.shape == (5, 29)
+    np.testing.assert_allclose(cells.sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(cells[1, 5:14] * 25, [1, 2, 3, 4, 5, 4, 3, 2, 1], rtol=1e-6)
+    np.testing.assert_allclose(cells[:, 9:20].sum(axis=0), 1 / 5, rtol=1e-6)
 
 
 def test_it_changes_smoothly_with_the_picture():

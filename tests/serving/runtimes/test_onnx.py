@@ -271,7 +271,7 @@ def test_threads_are_those_of_the_flag_else_of_the_tuning(
 
     real = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "InferenceSession", record)
-    monkeypatch.setattr(runtime, "_CPUS", 4)
+    monkeypatch.setattr(runtime, "USABLE_PROCESSORS", 4)
     tuning = None if tuned is None else ServingTuning(tuned, 8, None)
     folder = model_folders.sentiment(manifest=make_manifest(tuning=tuning))
     OnnxRuntime(flag).load(folder, Manifest.read(folder))
