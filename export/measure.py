@@ -112,9 +112,9 @@ def describe_difference(found: Mapping[str, Array], expected: Mapping[str, Array
         elif values.dtype.kind == "f":
             worst = float(np.abs(values - found[name]).max(initial=0.0))
             if not worst <= 1e-3 * max(1.0, float(np.abs(values).max(initial=0.0))):
-                texts.append(f"{name} by up to {worst:.2g}")
+                texts.append(f"{name} by up to {worst:.3g}")
         elif not np.array_equal(values, found[name]):
-            texts.append(f"{name} in {np.mean(values != found[name]):.2%}")
+            texts.append(f"{name} in {np.mean(values != found[name]):.1%}")
     return ", ".join(texts)
 
 
