@@ -222,8 +222,8 @@ lock: $(READY_DEV) ## pin the newest versions that pyproject.toml allows in cons
 	@$(PY) -c "$$WRITE_PINS" $(VENV)/lock.json constraints.txt
 
 .PHONY: clean
-clean: ## remove the environment and caches; runs and published models stay
-	@rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .hypothesis .import_linter_cache \
+clean: ## remove the environments and caches; runs and published models stay
+	@rm -rf $(VENV) .venv-bench build dist *.egg-info .coverage htmlcov .hypothesis .import_linter_cache \
 	  .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -51,7 +51,7 @@ class Gate:
 # detections, pixels or translations that are others; of a probability.
 _DIFFERENCES = {
     "face": (1e-3, 5e-3, 0.15),
-    "detection": (0.005, 0.02, 0.15),
+    "detection": (0.005, 0.02, 0.05),
     "segmentation": (1e-3, 2e-3, 0.02),
     "translation": (0.01, 0.05, 0.35),
     "sentiment": (1e-3, 0.01, 0.15),

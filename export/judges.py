@@ -38,8 +38,8 @@ from models.translation.signature import TranslationModel
 EXAMPLES = 300
 LARGE_EXAMPLES = 60
 """Of tasks whose examples take Keras a second or so."""
-SAME_BOX = 0.5
-"""Intersection over union from which two boxes are the same detection."""
+SAME_BOX, SAME_SCORE = 0.9, 0.05
+"""Two detections of a class are alike from this intersection over union, up to this difference."""
 
 
 class Judge(Protocol):
@@ -145,7 +145,7 @@ class DetectionJudge:
         unlike = total = 0
         for a, b in zip(self._keras, found, strict=True):
             strong = a.above(threshold), b.above(threshold)
-            # One that is strong on one side only is no difference if the other finds it weakly.
+            # One just above the threshold may be just below it on the other side.
             unlike += _without_partner(strong[0], b) + _without_partner(strong[1], a)
             total += len(strong[0]) + len(strong[1])
         return unlike / max(1, total)
@@ -153,8 +153,9 @@ class DetectionJudge:
 
 def _without_partner(some: Detections, others: Detections) -> int:
     overlap = pairwise_iou(some.boxes_xyxy, others.boxes_xyxy)  # (some, others)
-    same = (overlap >= SAME_BOX) & (some.class_ids[:, None] == others.class_ids)
-    return int((~same.any(axis=1)).sum())
+    alike = (overlap >= SAME_BOX) & (some.class_ids[:, None] == others.class_ids)
+    alike &= np.abs(some.scores[:, None] - others.scores) <= SAME_SCORE
+    return int((~alike.any(axis=1)).sum())
 
 
 class SegmentationJudge:

@@ -25,17 +25,20 @@ def test_a_gate_lets_gains_through_and_losses_not():
             check_gate(broken, gate)
 
 
-def detections(*rows):
+def detections(*rows, score=0.9):
     boxes = np.array([row[:4] for row in rows], np.float32).reshape(-1, 4)
     classes = np.array([row[4] for row in rows], np.int32)
-    return Detections(boxes, np.full(len(rows), 0.9, np.float32), classes)
+    return Detections(boxes, np.full(len(rows), score, np.float32), classes)
 
 
 def test_a_detection_has_a_partner_of_its_class_that_covers_it():
     some = detections((0, 0, 10, 10, 0), (20, 20, 30, 30, 1))
     assert judges._without_partner(some, some) == 0
-    moved = detections((1, 0, 11, 10, 0), (20, 20, 30, 30, 2))
+    moved = detections((0.4, 0, 10.4, 10, 0), (20, 20, 30, 30, 2))
     assert judges._without_partner(some, moved) == 1
+    assert judges._without_partner(some, detections((1, 0, 11, 10, 0), (20, 20, 30, 30, 1))) == 1
+    surer = detections((0, 0, 10, 10, 0), (20, 20, 30, 30, 1), score=0.96)
+    assert judges._without_partner(some, surer) == 2
     assert judges._without_partner(some, detections()) == 2
     assert judges._without_partner(detections(), some) == 0
 
