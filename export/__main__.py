@@ -1,7 +1,6 @@
 """Exports models and manages the model repository: `python -m export`."""
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export import FORMATS, audit
-from export.formats import ALL_FORMATS, EDGE_FORMATS, REFUSALS_FILE, parse_formats
+from export.formats import ALL_FORMATS, EDGE_FORMATS, parse_formats, read_refusals
 from export.gate import DEFAULT_MARGIN, GateError, check_gate
 from export.int8 import quantize_version
 from export.reference import reference_of
@@ -165,13 +164,6 @@ def export_command(name: str, arguments: argparse.Namespace, out: Path) -> None:
         version.export_version(served.task, model, out, formats, examples, name, data)
     for refused, reason in read_refusals(out).items():
         print(f"{name}: {refused} is not there: {reason}", file=sys.stderr)
-
-
-def read_refusals(folder: Path) -> dict[str, str]:
-    """Reads which formats a version folder lacks, and why."""
-    file = folder / REFUSALS_FILE
-    refused: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
-    return refused
 
 
 def publish_command(arguments: argparse.Namespace) -> None:

@@ -3,20 +3,16 @@
 The host-side steps around them are those of the server and of local clients.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from export.formats import FILES, format_files
-from models.common.backends import Tensors
+from models.common.backends import GraphBackend
 from protocol.edge_files import LITERT_SUFFIX, open_onnx, open_tflite
-from protocol.graphs import Session, SessionGraph, load_pipelines
-from protocol.pipelines import answer_alone
+from protocol.graphs import Session
 from protocol.version_folder import Manifest
 
 
-class FileBackend:
+class FileBackend(GraphBackend):
     """One format of a version folder, in the engine that is made for it.
 
     Args:
@@ -37,12 +33,7 @@ class FileBackend:
         files = format_files(folder, name)
         if not files:
             raise FileNotFoundError(f"{folder / FILES[name]} is not there")
-        self.graph = SessionGraph(*(open_file(path, manifest, threads) for path in files))
-        self.pipeline = load_pipelines(folder, manifest)[signature]
-
-    def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
-        """Prepares, runs and finishes one request."""
-        return answer_alone(self.pipeline, self.graph, inputs)
+        super().__init__(folder, (open_file(path, manifest, threads) for path in files), signature)
 
 
 def open_file(path: Path, manifest: Manifest, threads: int = 0) -> Session:

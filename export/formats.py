@@ -1,6 +1,7 @@
 """The formats a model is exported to: their files, and how far each may be from Keras."""
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,13 @@ def format_files(folder: Path, name: str) -> tuple[Path, ...]:
     """Returns the files of a format that are there: the model, and its step where it has one."""
     model = folder / FILES[name]
     return tuple(path for path in (model, step_file(model)) if path.is_file())
+
+
+def read_refusals(folder: Path) -> dict[str, str]:
+    """Reads which formats a version folder lacks, and why."""
+    file = folder / REFUSALS_FILE
+    refused: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    return refused
 
 
 def parse_formats(text: str) -> list[str]:

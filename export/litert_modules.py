@@ -20,7 +20,7 @@ from models.detection.letterbox import GREY
 from models.detection.network import Decoder
 from models.detection.signature import NO_DETECTION, DetectionModel
 from models.face.augmentation import thousandths
-from models.face.network import EMBEDDING
+from models.face.network import EMBEDDING, UnitLength
 from models.face.signature import FaceModel
 from models.segmentation.signature import SegmentationModel, most_probable
 from models.sentiment.network import PADDING_ID
@@ -68,7 +68,7 @@ def face_module(model: FaceModel) -> tf.Module:
             placed = tf.concat([placed, placed[:, :, ::-1]], axis=0)
         embedding = model.network(placed, training=False)[EMBEDDING]
         if config.flip_average:
-            embedding = unit_length(embedding[:1] + embedding[1:])
+            embedding = UnitLength()(embedding[:1] + embedding[1:])
         return {"embedding": embedding, "threshold": threshold}
 
     return SignatureModule(TENSORS, tensors, [_image()], model.network)
@@ -202,12 +202,6 @@ def scale_lines(lines: tf.Tensor, inner: tf.Tensor, count: int) -> tf.Tensor:
     )
     share = tf.cast(numbers < inner, tf.float32) / tf.maximum(weights, 1e-6)
     return total * share[:, None]
-
-
-def unit_length(rows: tf.Tensor) -> tf.Tensor:
-    """Divides each row, float32 [N, D], by its Euclidean length."""
-    squares = tf.reduce_sum(tf.square(rows), axis=1, keepdims=True)
-    return rows * tf.math.rsqrt(tf.maximum(squares, 1e-12))
 
 
 class LstmWeights(NamedTuple):

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from export.formats import format_files
-from models.common.backends import Tensors
-from protocol.graphs import SessionGraph, load_pipelines
+from models.common.backends import GraphBackend
 from protocol.litert_session import Node
 from protocol.pipelines import Array
-from protocol.version_folder import Manifest
 
 
 class OpenVinoSession:
@@ -52,16 +50,9 @@ class OpenVinoSession:
         return [np.array(self._request.get_tensor(name).data) for name in output_names]
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(GraphBackend):
     """One ONNX format of a version folder in OpenVINO; see `engines.FileBackend`."""
 
     def __init__(self, folder: Path, name: str, threads: int, signature: str) -> None:
         sessions = [OpenVinoSession(path, threads) for path in format_files(folder, name)]
-        self._graph = SessionGraph(*sessions)
-        self._pipeline = load_pipelines(folder, Manifest.read(folder))[signature]
-
-    def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
-        """Prepares, runs and finishes one request."""
-        prepared = self._pipeline.prepare(inputs)
-        outputs = self._pipeline.run(self._graph, self._pipeline.merge([prepared]))
-        return self._pipeline.finish(outputs, prepared)
+        super().__init__(folder, sessions, signature)

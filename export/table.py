@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from export.formats import ALL_FORMATS, REFUSALS_FILE, format_files
+from export.formats import ALL_FORMATS, format_files, read_refusals
 from export.measure import OPENVINO, SAVED_MODEL
 from protocol.version_folder import SAVED_MODEL_FILE, VARIABLES_FOLDER, Manifest
 
@@ -76,8 +76,7 @@ def measure_folders(folders: Sequence[Path]) -> list[Row]:
 
 def _rows(folder: Path) -> Iterator[Row]:
     manifest = Manifest.read(folder)
-    refusals = folder / REFUSALS_FILE
-    refused = json.loads(refusals.read_text()) if refusals.is_file() else {}
+    refused = read_refusals(folder)
     contenders = [
         Row(manifest.model_name, name, engine, note=refused.get(name, ""))
         for name in ALL_FORMATS

@@ -122,18 +122,18 @@ def export_version(
         _timed("ONNX", lambda: exporter.write_onnx(model, folder / ONNX_FILE))
     pipeline = exporter.pipeline_parameters(model)
     _manifest(task, model, name, pipeline).write(folder)  # engines need one to load the folder
+    backends = {engine: _backend(engine, folder) for engine in FORMATS if engine in formats}
     try:
         parity = [
-            _compared(exporter, model, _backend(engine, folder), engine, examples)
-            for engine in FORMATS
-            if engine in formats
+            _compared(exporter, model, backend, engine, examples)
+            for engine, backend in backends.items()
         ]
     except ParityError:
         (folder / MANIFEST_FILE).unlink()
         raise
     if edge_formats := [name for name in EDGE_FORMATS if name in formats]:
         judge = make_judge(task, model, data)
-        parity = [judge.judge(_backend(name, folder), name) for name in FORMATS if name in formats]
+        parity = [judge.judge(backend, engine) for engine, backend in backends.items()]
         parity += _edge_parity(task, model, folder, edge_formats, data, judge)
     return _manifest(task, model, name, pipeline, parity).write(folder)
 

@@ -3,14 +3,14 @@
 Evaluation and export call them alike, so every engine is measured by the same code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from protocol.edge_files import open_onnx
-from protocol.graphs import SessionGraph, load_pipelines
+from protocol.graphs import Session, SessionGraph, load_pipelines
 from protocol.messages import ModelSpec, PredictRequest
 from protocol.pipelines import answer_alone
 from protocol.services import PREDICT, stub
@@ -56,8 +56,26 @@ class SavedModelBackend:
         return {name: value.numpy() for name, value in self._function(**feeds).items()}
 
 
-class OnnxBackend:
-    """`model.onnx` in ONNX Runtime, with the task's host-side steps around it.
+class GraphBackend:
+    """Graphs in an engine, with the task's host-side steps around them.
+
+    Args:
+        folder: the version folder, with its manifest.
+        sessions: its opened files, the model's first.
+        signature: which of its signatures to answer.
+    """
+
+    def __init__(self, folder: Path, sessions: Iterable[Session], signature: str) -> None:
+        self._graph = SessionGraph(*sessions)
+        self._pipeline = load_pipelines(folder, Manifest.read(folder))[signature]
+
+    def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
+        """Prepares, runs and finishes one request."""
+        return answer_alone(self._pipeline, self._graph, inputs)
+
+
+class OnnxBackend(GraphBackend):
+    """`model.onnx` in ONNX Runtime.
 
     Args:
         folder: the version folder, with its manifest.
@@ -71,12 +89,7 @@ class OnnxBackend:
         import onnxruntime
 
         sessions = [open_onnx(onnxruntime, path) for path in onnx_files(folder, file)]
-        self._graph = SessionGraph(*sessions)
-        self._pipeline = load_pipelines(folder, Manifest.read(folder))[signature]
-
-    def run_signature(self, inputs: Mapping[str, np.ndarray]) -> Tensors:
-        """Prepares, runs and finishes one request."""
-        return answer_alone(self._pipeline, self._graph, inputs)
+        super().__init__(folder, sessions, signature)
 
 
 class GrpcBackend:

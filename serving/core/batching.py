@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from protocol.errors import (
 )
 from protocol.pipelines import Prepared
 from serving.core.batch_shape import Part, has_rows, ragged_key, split
+from serving.core.processors import USABLE_PROCESSORS
 from serving.core.servable import Tensors
 from serving.core.work_time import work_time
 
@@ -82,7 +82,7 @@ class BatchingOptions:
     max_batch_size: int | None = 1000
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    num_batch_threads: int = USABLE_PROCESSORS
     thread_pool_name: str = "batch_threads"
     max_batch_requests: int | None = None
     allowed_batch_sizes: tuple[int, ...] = ()

@@ -14,7 +14,7 @@ from clients import FaceClient, SegmentationClient, SentimentClient, Translation
 from clients.local import LocalTransport
 from export import edge, face, judges, segmentation
 from export.engines import FileBackend
-from export.formats import ALL_FORMATS, EDGE_FORMATS, FILES, REFUSALS_FILE, Gate
+from export.formats import ALL_FORMATS, EDGE_FORMATS, FILES, REFUSALS_FILE, Gate, read_refusals
 from export.version import export_version
 from models.sentiment.synthetic import make_examples
 from models.translation.data import Item
@@ -27,8 +27,7 @@ TEXTS = ["A wonderful little film .", "", "so bored by a dull , dull plot"]
 def export(task, model, folder, examples, formats=("onnx", *EDGE_FORMATS)):
     """Exports on made-up data; returns the manifest and what was refused."""
     manifest = export_version(task, model, folder, formats, examples)
-    refusals = folder / REFUSALS_FILE
-    return manifest, json.loads(refusals.read_text()) if refusals.is_file() else {}
+    return manifest, read_refusals(folder)
 
 
 @pytest.fixture(scope="module")

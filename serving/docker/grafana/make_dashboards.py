@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT, _COLUMNS = 12, 8, 2
 _VERSION = 41  # of Grafana's dashboard schema
 
 _REQUESTS = ":tensorflow:serving:request_count"
-_LATENCY = ":tensorflow:serving:request_latency"
+_LATENCY_US = ":tensorflow:serving:request_latency"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,17 @@ class Dashboard:
     by_model: bool = False
 
 
-def _quantile(share: float, labels: str, selector: str = "") -> str:
-    buckets = f"sum by ({labels}, le) (rate({_LATENCY}_bucket{selector}[1m]))"
-    return f"histogram_quantile({share}, {buckets}) / 1e6"
+def _rate(series: str, labels: str) -> str:
+    return f"sum by ({labels}) (rate({series}[1m]))"
+
+
+def _quantile(share: float, histogram: str, labels: str, selector: str = "") -> str:
+    buckets = _rate(f"{histogram}_bucket{selector}", f"{labels}, le")
+    return f"histogram_quantile({share}, {buckets})"
+
+
+def _latency(share: float, selector: str = "") -> str:
+    return f"{_quantile(share, _LATENCY_US, 'model_name', selector)} / 1e6"
 
 
 _OF_MODEL = '{model_name=~"$model"}'
@@ -81,17 +89,17 @@ SERVICE = Dashboard(
         Panel(
             "Requests",
             "reqps",
-            (Query(f"sum by (model_name) (rate({_REQUESTS}[1m]))", "{{model_name}}"),),
+            (Query(_rate(_REQUESTS, "model_name"), "{{model_name}}"),),
         ),
         Panel(
             "Answers by status",
             "reqps",
-            (Query(f"sum by (status) (rate({_REQUESTS}[1m]))", "{{status}}"),),
+            (Query(_rate(_REQUESTS, "status"), "{{status}}"),),
         ),
         Panel(
             "Latency, 99 % of requests below",
             "s",
-            (Query(_quantile(0.99, "model_name"), "{{model_name}}"),),
+            (Query(_latency(0.99), "{{model_name}}"),),
         ),
         Panel("Engines that answer", "none", (Query("up", "{{instance}}"),)),
         Panel(
@@ -128,14 +136,14 @@ MODEL = Dashboard(
         Panel(
             "Answers by status",
             "reqps",
-            (Query(f"sum by (status) (rate({_REQUESTS}{_OF_MODEL}[1m]))", "{{status}}"),),
+            (Query(_rate(f"{_REQUESTS}{_OF_MODEL}", "status"), "{{status}}"),),
         ),
         Panel(
             "Latency",
             "s",
             (
-                Query(_quantile(0.5, "model_name", _OF_MODEL), "half below"),
-                Query(_quantile(0.99, "model_name", _OF_MODEL), "99 % below"),
+                Query(_latency(0.5, _OF_MODEL), "half below"),
+                Query(_latency(0.99, _OF_MODEL), "99 % below"),
             ),
         ),
         Panel(
@@ -143,7 +151,7 @@ MODEL = Dashboard(
             "reqps",
             (
                 Query(
-                    f"sum by (version, signature) (rate(serving_requests_total{_OWN}[1m]))",
+                    _rate(f"serving_requests_total{_OWN}", "version, signature"),
                     "version {{version}}, {{signature}}",
                 ),
             ),
@@ -153,8 +161,9 @@ MODEL = Dashboard(
             "none",
             (
                 Query(
-                    f"sum by (signature) (rate(serving_batch_rows_sum{_OWN}[1m]))"
-                    f" / sum by (signature) (rate(serving_batch_rows_count{_OWN}[1m]))",
+                    _rate(f"serving_batch_rows_sum{_OWN}", "signature")
+                    + " / "
+                    + _rate(f"serving_batch_rows_count{_OWN}", "signature"),
                     "{{signature}}",
                 ),
             ),
@@ -164,8 +173,7 @@ MODEL = Dashboard(
             "s",
             (
                 Query(
-                    "histogram_quantile(0.99, sum by (signature, le)"
-                    f" (rate(serving_queue_seconds_bucket{_OWN}[1m])))",
+                    _quantile(0.99, "serving_queue_seconds", "signature", _OWN),
                     "{{signature}}",
                 ),
             ),
